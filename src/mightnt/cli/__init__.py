@@ -1,0 +1,5 @@
+"""One verb per file: parse, call one function, print."""
+
+
+def main() -> None:
+    """Placeholder until the verbs exist."""

@@ -1,0 +1,1 @@
+"""How far that is, and how much is left."""

@@ -1,0 +1,1 @@
+"""Act, pay, ask: the loop that plays a policy and puts its questions before somebody."""

@@ -1,0 +1,1 @@
+"""The same chain for language models: the only room that imports torch."""

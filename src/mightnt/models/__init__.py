@@ -1,0 +1,1 @@
+"""Predictive models (nu): what the demonstrator may be like."""

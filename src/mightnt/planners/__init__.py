@@ -1,0 +1,1 @@
+"""The best policy a constraint allows, computed exactly."""

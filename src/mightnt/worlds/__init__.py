@@ -1,0 +1,1 @@
+"""Models of observations, with a utility: where a policy acts."""
