@@ -75,7 +75,7 @@ def split_dialogues(
     """``(to fit, held out)``: a random split that depends on ``seed`` only; each part gets at least one dialogue."""
     if len(dialogues) < MINIMUM_DIALOGUES:
         raise InputError(
-            f"got {len(dialogues)} dialogue(s); at least {MINIMUM_DIALOGUES} are needed: some to fit, others to check on"
+            f"got {len(dialogues)} dialogue(s); at least {MINIMUM_DIALOGUES} are needed: some to fit, some to check on"
         )
     if not 0 < held_out_fraction < 1:
         raise InputError(f"held-out fraction {held_out_fraction} is not between 0 and 1")
