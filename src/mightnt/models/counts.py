@@ -1,0 +1,200 @@
+"""A count model of token suffixes, fitted to demonstrations alone: sharp where they are ample, aware of what is absent.
+
+Hierarchical-Dirichlet back-off: with n_k(x) the count of action x after the last k tokens and N_k their sum,
+p_k(x) = (n_k(x) + s p_{k-1}(x)) / (N_k + s), from p_{-1} uniform over actions to the longest suffix.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mightnt.errors import InputError
+from mightnt.prediction import FloatArray
+
+IntArray = NDArray[np.int64]
+BoolArray = NDArray[np.bool_]
+KeyArray = NDArray[np.uint64]
+
+BEFORE_START = -1
+"""Stands in a suffix where the dialogue had not begun."""
+
+
+@dataclass(frozen=True)
+class SuffixTable:
+    """Counts of the actions that followed each suffix of one length, as sorted rows of a sparse matrix."""
+
+    keys: KeyArray
+    """Distinct suffixes, packed, ascending, shape (rows,)."""
+    row_starts: IntArray
+    """Where each row's entries begin, shape (rows + 1,)."""
+    actions: IntArray
+    """The action of each entry."""
+    counts: FloatArray
+    """How often it followed."""
+    totals: FloatArray
+    """Sum of each row, shape (rows,)."""
+
+    def find(self, keys: KeyArray) -> tuple[IntArray, IntArray]:
+        """``(which queries were found, their rows)``."""
+        rows = np.searchsorted(self.keys, keys)
+        rows[rows == len(self.keys)] = 0
+        found = np.flatnonzero(self.keys[rows] == keys) if len(self.keys) else np.zeros(0, dtype=np.int64)
+        return found, rows[found]
+
+    def entries(self, rows: IntArray) -> tuple[IntArray, IntArray]:
+        """``(index into rows, index into actions and counts)`` of every entry of these rows."""
+        lengths = self.row_starts[rows + 1] - self.row_starts[rows]
+        owner = np.repeat(np.arange(len(rows)), lengths)
+        offset = np.arange(len(owner)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+        return owner, self.row_starts[rows][owner] + offset
+
+
+@dataclass(frozen=True)
+class Support:
+    """When the demonstrations speak clearly enough to say "never": the rule of the support veto."""
+
+    ample: int = 50
+    """A suffix is ample when it was seen at least this often; the longest ample one decides."""
+    seen: int = 2
+    """A token has support when it followed the deciding suffix at least this often."""
+
+
+@dataclass(frozen=True)
+class SuffixCounts:
+    """The fitted count model. Rows of ``suffixes`` are the last tokens, newest last, ``BEFORE_START`` where none was.
+
+    Kind: exact given its counts. Cost: a binary search per length and row, plus the entries found.
+    """
+
+    tables: tuple[SuffixTable, ...]
+    """One for each suffix length 0, 1, ..., longest."""
+    token_codes: IntArray
+    """Compact code of each token, 1 for tokens never seen; shape (n_symbols,)."""
+    is_action: BoolArray
+    """Which tokens can be chosen at all, shape (n_symbols,); the others have probability 0."""
+    strength: float
+    """s above: how many observations the shorter suffix is worth."""
+
+    @property
+    def n_symbols(self) -> int:
+        """Size of the vocabulary."""
+        return len(self.token_codes)
+
+    @property
+    def longest(self) -> int:
+        """Length of the longest suffix."""
+        return len(self.tables) - 1
+
+    def predict(self, suffixes: IntArray) -> FloatArray:
+        """Log-probabilities of the next action, shape (n, n_symbols), normalized over actions."""
+        uniform = self.is_action / self.is_action.sum()
+        probabilities = np.repeat(uniform[None], len(suffixes), axis=0)
+        for length, keys in enumerate(self.keys(suffixes)):
+            table = self.tables[length]
+            found, rows = table.find(keys)
+            if not len(found):
+                break
+            weight = 1.0 / (table.totals[rows] + self.strength)
+            probabilities[found] *= (self.strength * weight)[:, None]
+            owner, entry = table.entries(rows)
+            probabilities[found[owner], table.actions[entry]] += table.counts[entry] * weight[owner]
+        with np.errstate(divide="ignore"):
+            return np.asarray(np.log(probabilities))
+
+    def supported(self, suffixes: IntArray, rule: Support) -> BoolArray:
+        """Which tokens the demonstrations support after each suffix, shape (n, n_symbols).
+
+        A token is supported unless the longest ample suffix has hardly ever been followed by it. With no ample suffix,
+        not even the empty one, every action is supported.
+        """
+        supported = np.repeat(self.is_action[None], len(suffixes), axis=0)
+        for length, keys in enumerate(self.keys(suffixes)):
+            table = self.tables[length]
+            found, rows = table.find(keys)
+            ample = table.totals[rows] >= rule.ample
+            found, rows = found[ample], rows[ample]
+            if not len(found):
+                break
+            supported[found] = False
+            owner, entry = table.entries(rows)
+            seen = table.counts[entry] >= rule.seen
+            supported[found[owner[seen]], table.actions[entry[seen]]] = True
+        return supported
+
+    def keys(self, suffixes: IntArray) -> list[KeyArray]:
+        """Packed keys of the suffixes of length 0, 1, ..., longest; each of shape (n,)."""
+        codes = np.where(suffixes == BEFORE_START, 0, self.token_codes[suffixes]).astype(np.uint64)
+        return pack(codes, self.longest, int(self.token_codes.max(initial=1)) + 1)
+
+
+def pack(codes: KeyArray, longest: int, base: int) -> list[KeyArray]:
+    """Keys of all suffix lengths from codes of shape (n, longest): digits in ``base``, newest first."""
+    keys = [np.zeros(len(codes), dtype=np.uint64)]
+    for length in range(1, longest + 1):
+        keys.append(keys[-1] + codes[:, -length] * np.uint64(base ** (length - 1)))
+    return keys
+
+
+def suffixes_of(tokens: IntArray, starts: IntArray, longest: int) -> IntArray:
+    """The ``longest`` tokens before each token of a flat corpus, shape (n_tokens, longest), newest last.
+
+    ``starts`` holds the offset of each dialogue and the total; suffixes do not reach across dialogues.
+    """
+    lengths = np.diff(starts)
+    age = np.arange(len(tokens)) - np.repeat(starts[:-1], lengths)
+    suffixes = np.full((len(tokens), longest), BEFORE_START, dtype=np.int64)
+    for back in range(1, longest + 1):
+        old_enough = np.flatnonzero(age >= back)
+        suffixes[old_enough, -back] = tokens[old_enough - back]
+    return suffixes
+
+
+def fit_counts(
+    tokens: IntArray,
+    starts: IntArray,
+    chosen: BoolArray,
+    is_action: BoolArray,
+    longest: int = 4,
+    strength: float = 2.0,
+) -> SuffixCounts:
+    """Count what the demonstrator chose after each suffix.
+
+    Args:
+        tokens: flat corpus, shape (n_tokens,), values in [0, n_symbols).
+        starts: offsets of the dialogues and the total, shape (n_dialogues + 1,).
+        chosen: which tokens the demonstrator chose, shape (n_tokens,); only they are counted.
+        is_action: which symbols can be chosen, shape (n_symbols,).
+
+    Raises :class:`~mightnt.errors.InputError` when nothing was chosen, or so many distinct tokens occur that suffixes
+    of this length do not fit into 64 bits. Cost: one sort of the corpus per length.
+    """
+    if not chosen.any():
+        raise InputError("the demonstrations hold no action to count")
+    if not strength > 0:
+        raise InputError(f"strength {strength} is not above 0")
+    token_codes = np.ones(len(is_action), dtype=np.int64)
+    used = np.unique(tokens)
+    token_codes[used] = np.arange(2, len(used) + 2)
+    base = len(used) + 2
+    if base**longest >= 2**64:
+        raise InputError(f"{len(used)} distinct tokens do not fit suffixes of {longest}; use a shorter longest suffix")
+    suffixes = suffixes_of(tokens, starts, longest)[chosen]
+    codes = np.where(suffixes == BEFORE_START, 0, token_codes[suffixes]).astype(np.uint64)
+    tables = tuple(count_pairs(keys, tokens[chosen], len(is_action)) for keys in pack(codes, longest, base))
+    return SuffixCounts(tables, token_codes, is_action, strength)
+
+
+def count_pairs(keys: KeyArray, actions: IntArray, n_symbols: int) -> SuffixTable:
+    """The table of one length from one (key, action) pair per demonstrated choice."""
+    order = np.lexsort((actions, keys))
+    keys, actions = keys[order], actions[order].astype(np.int64)
+    fresh = np.ones(len(keys), dtype=bool)
+    fresh[1:] = (keys[1:] != keys[:-1]) | (actions[1:] != actions[:-1])
+    first = np.flatnonzero(fresh)
+    counts = np.diff(np.append(first, len(keys))).astype(np.float64)
+    rows, row_first = np.unique(keys[first], return_index=True)
+    totals = np.add.reduceat(counts, row_first)
+    return SuffixTable(rows, np.append(row_first, len(first)).astype(np.int64), actions[first], counts, totals)
