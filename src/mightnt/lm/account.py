@@ -1,0 +1,100 @@
+"""What a decision costs: the toll of a sub-normalized base, and the two honest ways to ask.
+
+``floor``: asking is not an action. The agent pays -log(1 - theta), the KL it cannot avoid, and the demonstrator takes the
+turn only when the toll is more than what is left. Then KL(pi || mu) <= KL(pi || nu).
+
+``charged``: where theta exceeds a threshold, asking is an action with base mass theta. The extended KL alone does not bound
+the distance of the *system* to mu (asking hands the decision to mu), so log(1 + theta) is charged as well; for nu <= mu
+each decision then obeys KL(system || mu) <= KL_extended + log(1 + theta). Below the threshold the floor is paid.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from mightnt.errors import BudgetError
+from mightnt.lm.bases.contract import log_kept
+
+Asking = Literal["floor", "charged"]
+
+TOLERANCE_NATS = 1e-6
+"""Rounding allowed on a budget, for a whole episode."""
+
+
+@dataclass(frozen=True)
+class Account:
+    """The terms of an episode."""
+
+    budget_nats: float = 10.0
+    """Most KL to the base that an episode may spend; ``inf`` for no constraint."""
+    asking: Asking = "charged"
+    """Which account; see the module."""
+    ask_threshold: float = 0.1
+    """``charged`` only: the asking mass above which asking becomes an action."""
+
+    def __post_init__(self) -> None:
+        if math.isnan(self.budget_nats) or self.budget_nats < 0:
+            raise BudgetError(f"a budget of {self.budget_nats} nats; 0 or more is needed")
+        if self.asking not in ("floor", "charged"):
+            raise BudgetError(f"asking {self.asking!r}; allowed are floor, charged")
+        if not 0 <= self.ask_threshold <= 1:
+            raise BudgetError(f"ask threshold {self.ask_threshold}; a probability is needed")
+
+    @property
+    def constrained(self) -> bool:
+        """False when the budget is infinite."""
+        return math.isfinite(self.budget_nats)
+
+
+@dataclass(frozen=True)
+class Offer:
+    """What the agent may choose from at a decision, and what being there costs."""
+
+    log_base: Tensor
+    """Normalized log-probabilities of the actions and, last, of asking; float64, shape (rows, tokens + 1)."""
+    toll_nats: Tensor
+    """What the decision costs before any deviation, shape (rows,); ``inf`` where nothing is vouched for."""
+    asking_probability: Tensor
+    """theta, shape (rows,)."""
+
+
+def offer(log_nu: Tensor, account: Account) -> Offer:
+    """The choices that ``log_nu`` (rows, tokens) leaves open under this account.
+
+    Kind: exact. Paper: section 6 (asking); the charge is ours. Cost: O(rows x tokens).
+    """
+    log_total = log_kept(log_nu)
+    theta = -torch.expm1(log_total)
+    is_open = (
+        theta > account.ask_threshold if account.asking == "charged" else torch.zeros_like(theta, dtype=torch.bool)
+    )
+    log_ask = torch.where(is_open, theta.log(), torch.full_like(theta, -torch.inf))
+    extended = torch.cat([log_nu, log_ask[:, None]], dim=1)
+    toll = torch.where(is_open, torch.log1p(theta), -log_total)
+    log_normalizer = torch.where(is_open, torch.zeros_like(log_total), log_total)
+    log_base = torch.where(log_normalizer.isneginf()[:, None], extended, extended - log_normalizer[:, None])
+    return Offer(log_base, toll, theta)
+
+
+def must_ask(toll_nats: Tensor, left_nats: Tensor) -> Tensor:
+    """True where even staying at the base costs more than what is left: the demonstrator takes the turn. Free, exact."""
+    return toll_nats > left_nats + TOLERANCE_NATS / 1000
+
+
+def system_kl_nats(log_policy: Tensor, log_demonstrator: Tensor) -> Tensor:
+    """KL of the whole system (who asks hands the token to mu) to mu at each decision, shape (rows,).
+
+    KL(pi + pi(ask) mu || mu) with ``log_policy`` (rows, tokens + 1), ask last. Summed along an episode in which an asked
+    turn is finished by mu, it bounds the KL of the episode's tokens from above (who asked is one more thing observed).
+
+    Kind: exact per decision. Cost: O(rows x tokens).
+    """
+    mu = log_demonstrator.exp()
+    system = log_policy[:, :-1].exp() + log_policy[:, -1:].exp() * mu
+    terms = torch.where(system > 0, system * (system.log() - log_demonstrator), torch.zeros_like(system))
+    return terms.sum(dim=1)

@@ -1,0 +1,127 @@
+"""The actor: a small network over the frozen base's hidden state and what is left of the budget.
+
+It proposes logits (which way to lean) and the share of the remaining budget to spend on this token; the projection makes
+that exact, so no parameters can overspend.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from mightnt.lm.account import Account
+from mightnt.lm.full_kl import kl_step_nats
+from mightnt.lm.projection import tilt_to_kl
+
+N_LEDGER_FEATURES = 3
+SHARE_NOISE = 0.4
+"""Standard deviation of the logit of the share: enough to learn from, too little to matter."""
+
+
+class Policy(Protocol):
+    """Whoever decides: sees features, settles how much to spend, answers an offer with a distribution and its cost."""
+
+    def features(self, hidden: Tensor, left_nats: Tensor, toll_nats: Tensor) -> Tensor:
+        """What it looks at, shape (rows, features)."""
+        ...
+
+    def settle(self, features: Tensor, generator: torch.Generator) -> Tensor:
+        """How much of the remaining budget to spend here: the logit of a share, drawn, shape (rows,)."""
+        ...
+
+    def log_settle(self, features: Tensor, settled: Tensor) -> Tensor:
+        """Log-density of what was settled, shape (rows,)."""
+        ...
+
+    def policy(self, features: Tensor, log_base: Tensor, settled: Tensor, spendable_nats: Tensor) -> tuple[Tensor, Tensor]:
+        """``(log pi, KL spent on top of the toll)``, shapes (rows, tokens + 1), (rows,)."""
+        ...
+
+
+class Stay:
+    """The base itself as policy: no leaning, nothing spent, asking with exactly the mass that is missing."""
+
+    def features(self, hidden: Tensor, left_nats: Tensor, toll_nats: Tensor) -> Tensor:
+        """Nothing."""
+        return hidden[:, :0]
+
+    def settle(self, features: Tensor, generator: torch.Generator) -> Tensor:
+        """Nothing to settle."""
+        return torch.zeros(len(features))
+
+    def log_settle(self, features: Tensor, settled: Tensor) -> Tensor:
+        """Certain."""
+        return torch.zeros(len(features))
+
+    def policy(self, features: Tensor, log_base: Tensor, settled: Tensor, spendable_nats: Tensor) -> tuple[Tensor, Tensor]:
+        """What is offered."""
+        return log_base, torch.zeros_like(spendable_nats)
+
+
+class Actor(nn.Module):
+    """Hidden state and ledger in; leaning, share to spend and value out.
+
+    Args:
+        width: size of the base's hidden state.
+        n_tokens: size of the vocabulary; asking is one more choice.
+        account: the terms it plays under.
+        hidden: units of its two layers.
+        first_share: share of the remaining budget it spends on a token before any learning.
+    """
+
+    def __init__(
+        self, width: int, n_tokens: int, account: Account, hidden: int = 128, first_share: float = 0.02
+    ) -> None:
+        super().__init__()
+        self.account = account
+        n_in = width + N_LEDGER_FEATURES
+        self.body = nn.Sequential(nn.Linear(n_in, hidden), nn.Tanh(), nn.Linear(hidden, hidden), nn.Tanh())
+        self.leaning = nn.Linear(hidden, n_tokens + 1)
+        self.share = nn.Linear(hidden, 1)
+        self.critic = nn.Sequential(nn.Linear(n_in, hidden), nn.Tanh(), nn.Linear(hidden, 1))
+        with torch.no_grad():
+            self.leaning.weight.mul_(0.1)
+            self.leaning.bias.zero_()
+            self.share.weight.mul_(0.1)
+            self.share.bias.fill_(float(torch.logit(torch.tensor(first_share))))
+
+    def features(self, hidden: Tensor, left_nats: Tensor, toll_nats: Tensor) -> Tensor:
+        """What the actor sees, float32, shape (rows, width + 3): hidden state, budget left (two scales), toll."""
+        scale = self.account.budget_nats if self.account.constrained and self.account.budget_nats > 0 else 1.0
+        left = torch.nan_to_num(left_nats, posinf=0.0)
+        ledger = torch.stack([left / scale, torch.log1p(left) / 3.0, toll_nats.clamp(max=2.0)], dim=1)
+        return torch.cat([hidden.float(), ledger.float()], dim=1)
+
+    def settle(self, features: Tensor, generator: torch.Generator) -> Tensor:
+        """The logit of the share of the remaining budget to spend, drawn from a normal, shape (rows,).
+
+        Drawn, because what is left is part of the next state: were the share a function of the parameters alone, the
+        policy gradient would not see what spending costs later.
+        """
+        mean: Tensor = self.share(self.body(features)).squeeze(1)
+        return mean + SHARE_NOISE * torch.randn(mean.shape, generator=generator)
+
+    def log_settle(self, features: Tensor, settled: Tensor) -> Tensor:
+        """Log-density of the share's logit up to a constant, shape (rows,)."""
+        mean: Tensor = self.share(self.body(features)).squeeze(1)
+        return -0.5 * ((settled - mean) / SHARE_NOISE).square()
+
+    def policy(self, features: Tensor, log_base: Tensor, settled: Tensor, spendable_nats: Tensor) -> tuple[Tensor, Tensor]:
+        """``(log pi over tokens and asking, KL spent on top of the toll)``, float64, shapes (rows, tokens + 1), (rows,).
+
+        pi = base tilted along the proposed logits until KL(pi || normalized base) = share x ``spendable_nats``; without a
+        constraint pi is proportional to base x exp(logits).
+        """
+        leaning = self.leaning(self.body(features)).double()
+        if self.account.constrained:
+            log_policy = tilt_to_kl(log_base, leaning, torch.sigmoid(settled.double()) * spendable_nats)
+        else:
+            log_policy = torch.log_softmax(log_base + leaning, dim=1)
+        return log_policy, kl_step_nats(log_policy, log_base)
+
+    def value(self, features: Tensor) -> Tensor:
+        """Expected proxy reward still to come, shape (rows,)."""
+        value: Tensor = self.critic(features).squeeze(1)
+        return value

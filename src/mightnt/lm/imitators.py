@@ -1,0 +1,332 @@
+"""A set of imitators of one demonstrator: networks and counts, with the weights and the cap that held-out data give them.
+
+Networks may bring other people's ways from pre-training; the counts know the demonstrations and nothing else. Either alone
+fails as a pessimistic base, together they hold (docs/results.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors.numpy import load_file, save_file
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from mightnt.dialogues import Dialogue, read_dialogues, split_dialogues, write_dialogues
+from mightnt.errors import InputError
+from mightnt.files import read_json, replacing, write_json
+from mightnt.lm.bases.capped import Capped
+from mightnt.lm.bases.contract import Base
+from mightnt.lm.bases.known import Known
+from mightnt.lm.bases.minimum import Minimum
+from mightnt.lm.bases.mixture import Mixture
+from mightnt.lm.bases.single import Single
+from mightnt.lm.calibration import log_cap_nats, mixture_log_weights
+from mightnt.lm.members import Members
+from mightnt.lm.fitting import FitConfig, fit
+from mightnt.lm.networks import NetworkMember, NetworkShape, build_network, load_network, save_network
+from mightnt.lm.scoring import token_log_probs
+from mightnt.lm.tokens import EncodedDialogues, Marks, encode, load_tokenizer, marks_of, save_tokenizer
+from mightnt.models.counts import SuffixCounts, SuffixTable, Support, fit_counts, suffixes_of
+from mightnt.prediction import FloatArray
+from mightnt.provenance import provenance
+
+BASES = ("none", "single", "mixture", "pessimistic", "pessimistic-minimum", "counts", "known")
+"""Names of the bases, as on the command line and in records."""
+
+
+@dataclass(frozen=True)
+class ImitatorsConfig:
+    """How a set of imitators is made."""
+
+    n_networks: int = 2
+    """Networks that differ in their seed."""
+    shape: NetworkShape = field(default_factory=NetworkShape)
+    """Of networks made from scratch."""
+    pretraining: FitConfig = field(default_factory=FitConfig)
+    """On other authors' chats, where there are any."""
+    fitting: FitConfig = field(default_factory=FitConfig)
+    """On the demonstrations."""
+    held_out_fraction: float = 0.1
+    """Share of the demonstrations kept for checking."""
+    longest_suffix: int = 4
+    """Tokens of context the counts look at."""
+    strength: float = 2.0
+    """Observations that a shorter suffix is worth to a longer one."""
+    support: Support = field(default_factory=Support)
+    """When the counts veto a token."""
+    veto_rate: float = 0.01
+    """Share of held-out turns that the cap of the pessimistic base may touch."""
+
+
+@dataclass(frozen=True)
+class Imitators:
+    """What one demonstrator may be like."""
+
+    tokenizer: PreTrainedTokenizerBase
+    networks: tuple[PreTrainedModel, ...]
+    counts: SuffixCounts
+    support: Support
+    log_weights: tuple[float, ...]
+    """Log weights of the networks and, last, the counts, in the mixture."""
+    log_cap_nats: float
+    """log c of the pessimistic base."""
+    fitted: tuple[Dialogue, ...]
+    """Demonstrations the members were fitted to."""
+    held_out: tuple[Dialogue, ...]
+    """Demonstrations kept for checking."""
+    summary: dict[str, Any]
+    """How good each member is; see ``summarize``."""
+
+    @property
+    def marks(self) -> Marks:
+        """Token ids of the marks."""
+        return marks_of(self.tokenizer)
+
+    def base(self, name: str) -> Base:
+        """The base of this name; ``none`` is the first network, to be used without a constraint."""
+        if name in ("none", "single"):
+            return Single(name)
+        if name == "counts":
+            return Single(name, of_counts=True)
+        if name == "mixture":
+            return Mixture(self.log_weights)
+        if name == "pessimistic":
+            return Capped(self.log_cap_nats)
+        if name == "pessimistic-minimum":
+            return Minimum()
+        if name == "known":
+            return Known()
+        raise InputError(f"unknown base {name!r}; allowed are {', '.join(BASES)}")
+
+    def members(self, base: str) -> Members:
+        """Just the members that this base looks at; the first network is always there, for the actor."""
+        networks = self.networks if base == "mixture" else self.networks[:1]
+        with_counts = base in ("mixture", "pessimistic", "pessimistic-minimum", "counts")
+        return Members(
+            [NetworkMember(network) for network in networks],
+            self.counts.is_action,
+            self.counts if with_counts else None,
+            self.support if base == "pessimistic" else None,
+        )
+
+
+Progress = Callable[[str, int, int], None]
+"""``(what, done, of)``."""
+
+
+def fit_imitators(
+    demonstrations: Sequence[Dialogue],
+    tokenizer: PreTrainedTokenizerBase,
+    config: ImitatorsConfig,
+    seed: int,
+    pretrained: Sequence[PreTrainedModel] | None = None,
+    progress: Progress | None = None,
+) -> Imitators:
+    """Fit networks and counts to demonstrations, and calibrate them on those held out.
+
+    Args:
+        pretrained: networks that have learnt from others already, at least ``config.n_networks``; they are fitted on in
+            place. ``None`` builds them from scratch.
+
+    Deterministic given ``seed``. Errors: :class:`~mightnt.errors.InputError` with fewer than ten dialogues.
+    """
+    fitted, held_out = split_dialogues(demonstrations, config.held_out_fraction, seed)
+    corpus = encode(tokenizer, fitted)
+    networks = []
+    for i in range(config.n_networks):
+        network = pretrained[i] if pretrained else build_network(config.shape, len(tokenizer), seed + i)
+        steps = config.fitting.steps
+        fit(
+            network,
+            corpus,
+            config.fitting,
+            seed + i,
+            on_step=(lambda step, _loss, i=i: progress(f"network {i}", step, steps)) if progress else None,
+        )
+        networks.append(network)
+    return calibrate(tokenizer, networks, fit_suffix_counts(tokenizer, fitted, config), fitted, held_out, config)
+
+
+def fit_suffix_counts(
+    tokenizer: PreTrainedTokenizerBase, demonstrations: Sequence[Dialogue], config: ImitatorsConfig
+) -> SuffixCounts:
+    """The count member: what the demonstrator chose after each suffix, and nothing else."""
+    corpus = encode(tokenizer, demonstrations)
+    tokens, mask = corpus.tokens.astype(np.int64), action_mask(tokenizer)
+    return fit_counts(tokens, corpus.starts, corpus.is_action, mask, config.longest_suffix, config.strength)
+
+
+def calibrate(
+    tokenizer: PreTrainedTokenizerBase,
+    networks: Sequence[PreTrainedModel],
+    counts: SuffixCounts,
+    fitted: Sequence[Dialogue],
+    held_out: Sequence[Dialogue],
+    config: ImitatorsConfig,
+) -> Imitators:
+    """The set of imitators with weights and cap from the held-out demonstrations."""
+    check = encode(tokenizer, held_out)
+    scores = member_scores(networks, counts, check)
+    dialogue, turn = dialogue_of(check)[check.is_action], check.turn[check.is_action].astype(np.int64)
+    per_dialogue = np.stack([np.bincount(dialogue, row, minlength=len(held_out)) for row in scores], axis=1)
+    cap = log_cap_nats(scores[0] - scores[-1], dialogue, turn, config.veto_rate)
+    log_weights = mixture_log_weights(per_dialogue)
+    summary = summarize(scores, per_dialogue, dialogue, turn, log_weights, cap)
+    return Imitators(
+        tokenizer=tokenizer,
+        networks=tuple(networks),
+        counts=counts,
+        support=config.support,
+        log_weights=tuple(log_weights.tolist()),
+        log_cap_nats=cap,
+        fitted=tuple(fitted),
+        held_out=tuple(held_out),
+        summary=summary,
+    )
+
+
+def action_mask(tokenizer: PreTrainedTokenizerBase) -> NDArray[np.bool_]:
+    """Which tokens can be chosen: everything but marks and special tokens, and the end of a turn. Shape (vocabulary,)."""
+    marks, mask = marks_of(tokenizer), np.ones(len(tokenizer), dtype=bool)
+    mask[[*tokenizer.all_special_ids, marks.pad, marks.user, marks.assistant]] = False
+    mask[marks.end] = True
+    return mask
+
+
+def dialogue_of(corpus: EncodedDialogues) -> NDArray[np.int64]:
+    """Number of the dialogue that each token belongs to, shape (tokens,)."""
+    return np.repeat(np.arange(len(corpus.starts) - 1), np.diff(corpus.starts))
+
+
+def member_scores(networks: Sequence[PreTrainedModel], counts: SuffixCounts, corpus: EncodedDialogues) -> FloatArray:
+    """log p of each demonstrated action by each network and, last, the counts; shape (members, actions)."""
+    chosen = corpus.is_action
+    scores = [token_log_probs(network, corpus)[chosen] for network in networks]
+    suffixes = suffixes_of(corpus.tokens.astype(np.int64), corpus.starts, counts.longest)[chosen]
+    actions = corpus.tokens[chosen].astype(np.int64)
+    log_counts = [
+        counts.predict(rows)[np.arange(len(rows)), taken]
+        for rows, taken in zip(blocks(suffixes), blocks(actions), strict=True)
+    ]
+    return np.stack([*scores, np.concatenate(log_counts)])
+
+
+def blocks(values: NDArray[Any], size: int = 2048) -> list[NDArray[Any]]:
+    """``values`` cut into blocks of rows."""
+    return [values[i : i + size] for i in range(0, len(values), size)]
+
+
+def summarize(
+    scores: FloatArray,
+    per_dialogue: FloatArray,
+    dialogue: NDArray[np.int64],
+    turn: NDArray[np.int64],
+    log_weights: FloatArray,
+    cap: float,
+) -> dict[str, Any]:
+    """Held-out log-loss of every member and of the mixture, and what the calibration chose.
+
+    ``held_out_nats_per_token`` and ``..._per_turn`` are means over demonstrated actions and turns; the standard error is
+    over dialogues.
+    """
+    n_turns = len(np.unique(np.stack([dialogue, turn]), axis=1).T)
+    names = [f"network-{i}" for i in range(len(scores) - 1)] + ["counts"]
+    columns = dict(zip(names, per_dialogue.T, strict=True))
+    columns["mixture"] = np.logaddexp.reduce(per_dialogue + log_weights, axis=1)
+    return {
+        "members": [
+            {
+                "name": name,
+                "held_out_nats_per_token": float(-column.sum() / scores.shape[1]),
+                "held_out_nats_per_turn": float(-column.sum() / n_turns),
+                "held_out_nats_per_dialogue": float(-column.mean()),
+                "standard_error_per_dialogue": float(column.std(ddof=1) / np.sqrt(len(column)))
+                if len(column) > 1
+                else None,
+            }
+            for name, column in columns.items()
+        ],
+        "weights": np.exp(log_weights).tolist(),
+        "log_cap_nats": cap,
+        "held_out_dialogues": len(per_dialogue),
+        "held_out_turns": n_turns,
+    }
+
+
+def save_imitators(imitators: Imitators, folder: Path, config: dict[str, Any], seed: int) -> None:
+    """Write everything into ``folder``; ``imitators.json`` comes last, so its presence means the rest is whole."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "imitators.json").unlink(missing_ok=True)
+    save_tokenizer(imitators.tokenizer, folder / "tokenizer")
+    for i, network in enumerate(imitators.networks):
+        save_network(network, folder / f"network-{i}")
+    with replacing(folder / "counts.safetensors") as temporary:
+        save_file(count_arrays(imitators.counts), temporary)
+    write_dialogues(folder / "fitted.jsonl", imitators.fitted)
+    write_dialogues(folder / "held_out.jsonl", imitators.held_out)
+    write_json(
+        folder / "imitators.json",
+        {
+            "kind": "mightnt imitators",
+            "version": 1,
+            "n_networks": len(imitators.networks),
+            "strength": imitators.counts.strength,
+            "support": asdict(imitators.support),
+            "log_weights": imitators.log_weights,
+            "log_cap_nats": imitators.log_cap_nats,
+            "summary": imitators.summary,
+            "provenance": provenance(seed, config),
+        },
+    )
+
+
+def load_imitators(folder: Path) -> Imitators:
+    """What ``save_imitators`` wrote; a folder that holds no finished set is one clear sentence."""
+    if not (folder / "imitators.json").is_file():
+        raise InputError(
+            f"{folder}: holds no finished set of imitators (no imitators.json); run `mightnt imitate` first"
+        )
+    kept = read_json(folder / "imitators.json")
+    if not isinstance(kept, dict) or kept.get("kind") != "mightnt imitators":
+        raise InputError(f"{folder / 'imitators.json'}: is not a record of imitators")
+    return Imitators(
+        tokenizer=load_tokenizer(folder / "tokenizer"),
+        networks=tuple(load_network(folder / f"network-{i}") for i in range(kept["n_networks"])),
+        counts=counts_from(load_arrays(folder / "counts.safetensors"), kept["strength"]),
+        support=Support(**kept["support"]),
+        log_weights=tuple(kept["log_weights"]),
+        log_cap_nats=float(kept["log_cap_nats"]),
+        fitted=tuple(read_dialogues(folder / "fitted.jsonl")),
+        held_out=tuple(read_dialogues(folder / "held_out.jsonl")),
+        summary=kept["summary"],
+    )
+
+
+def load_arrays(path: Path) -> dict[str, NDArray[Any]]:
+    """The arrays of a safetensors file, or one clear sentence."""
+    try:
+        arrays: dict[str, NDArray[Any]] = load_file(path)
+    except Exception as error:
+        raise InputError(f"{path}: cannot be read as safetensors ({error})") from error
+    return arrays
+
+
+def count_arrays(counts: SuffixCounts) -> dict[str, NDArray[Any]]:
+    """A count model as named arrays."""
+    arrays: dict[str, NDArray[Any]] = {"token_codes": counts.token_codes, "is_action": counts.is_action}
+    for length, table in enumerate(counts.tables):
+        arrays |= {f"{length}.{name}": np.ascontiguousarray(value) for name, value in vars(table).items()}
+    return arrays
+
+
+def counts_from(arrays: dict[str, NDArray[Any]], strength: float) -> SuffixCounts:
+    """The count model of these arrays."""
+    names = SuffixTable.__dataclass_fields__
+    n_tables = sum(name.endswith(".keys") for name in arrays)
+    tables = tuple(SuffixTable(**{n: arrays[f"{length}.{n}"] for n in names}) for length in range(n_tables))
+    return SuffixCounts(tables, arrays["token_codes"], arrays["is_action"], strength)

@@ -1,0 +1,89 @@
+"""What every member of a set of imitators says about the next token, for many episodes at once.
+
+Networks see tokens, counts see suffixes; all advance together, one token a row and step. Networks are conditioned on the
+next token being an *action*: role marks and padding are given by the chat, nobody chooses them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mightnt.lm.networks import NetworkMember, NetworkState
+from mightnt.models.counts import BEFORE_START, SuffixCounts, Support
+
+
+@dataclass(frozen=True)
+class MemberStep:
+    """Log-probabilities of the next action by every member, float64, and what else bases look at."""
+
+    networks: Tensor
+    """Shape (networks, rows, tokens); each row sums to one over actions."""
+    counts: Tensor | None
+    """The count member, shape (rows, tokens); ``None`` when no base asked for it."""
+    supported: Tensor | None
+    """Which tokens the demonstrations support, bool, shape (rows, tokens)."""
+    demonstrator: Tensor | None
+    """The demonstrator itself where it is known, shape (rows, tokens)."""
+    hidden: Tensor
+    """Last hidden state of the first network, shape (rows, width): what the actor sees."""
+    raw: Tensor
+    """Log-probabilities of the first network over all tokens, marks included, shape (rows, tokens)."""
+
+
+def over_actions(log_probabilities: Tensor, is_action: Tensor) -> Tensor:
+    """log P(x | x is an action) in float64: conditioned, since only actions can be chosen. Shape unchanged."""
+    return torch.log_softmax(log_probabilities.double().masked_fill(~is_action, -torch.inf), dim=-1)
+
+
+class Members:
+    """Networks and counts read the same tokens, step by step. Single use: ``start`` again for new episodes."""
+
+    def __init__(
+        self,
+        networks: Sequence[NetworkMember],
+        is_action: NDArray[np.bool_],
+        counts: SuffixCounts | None = None,
+        support: Support | None = None,
+    ) -> None:
+        self.networks = list(networks)
+        self.is_action = torch.from_numpy(is_action)
+        self.counts = counts
+        self.support = support
+
+    def start(self, rows: int) -> None:
+        """Forget everything; ``rows`` episodes begin."""
+        self.states: list[NetworkState] = [network.start(rows) for network in self.networks]
+        longest = self.counts.longest if self.counts else 0
+        self.suffixes = np.full((rows, longest), BEFORE_START, dtype=np.int64)
+
+    def advance(self, tokens: Tensor) -> None:
+        """Everybody reads one more token a row, shape (rows,)."""
+        self.states = [
+            network.advance(state, tokens) for network, state in zip(self.networks, self.states, strict=True)
+        ]
+        if self.suffixes.shape[1]:
+            self.suffixes = np.concatenate([self.suffixes[:, 1:], tokens.numpy()[:, None]], axis=1)
+
+    def predict(self, rows: Tensor, demonstrator: Tensor | None = None) -> MemberStep:
+        """What every member says at these rows (indices), after at least one ``advance``."""
+        suffixes = self.suffixes[rows.numpy()]
+        return MemberStep(
+            networks=torch.stack([over_actions(state.log_probs[rows], self.is_action) for state in self.states]),
+            counts=torch.from_numpy(self.counts.predict(suffixes)) if self.counts else None,
+            supported=self.supported(suffixes),
+            demonstrator=demonstrator,
+            hidden=self.states[0].hidden[rows],
+            raw=self.states[0].log_probs[rows],
+        )
+
+    def supported(self, suffixes: NDArray[np.int64]) -> Tensor | None:
+        """Support of each token after these suffixes, or ``None`` where nobody asked."""
+        if self.counts is None or self.support is None:
+            return None
+        return torch.from_numpy(self.counts.supported(suffixes, self.support))

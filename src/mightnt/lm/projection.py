@@ -1,0 +1,263 @@
+"""Spend exactly this many nats: the tilt of a base, in a proposed direction, that costs a given KL.
+
+The one differentiable step between what an actor proposes and what a hard budget allows. With q the base divided by its
+sum, the policy is p(x) = q(x) exp(lambda d(x)) / Z, and lambda >= 0 solves KL(p || q) = the allotment.
+
+Inside, the direction is moved and scaled so that its highest value is 0 and its lowest -1 wherever the base has mass.
+Hence Z lies between q(highest) and 1 and nothing overflows; and the result depends on the shape of a direction, not on
+its size.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from mightnt.errors import InputError
+from mightnt.prediction import FloatArray
+
+STEPS_MOST = 64
+"""Root-finding steps before the safe lower end of the bracket is used; 3 to 8 is the rule."""
+ROOT_TOLERANCE = 1e-10
+"""A root is accepted at this relative error of the KL, or at 1e-13 nats."""
+SHORT_OF_SUPREMUM_NATS = 1e-7
+"""How far below the highest reachable KL an allotment beyond it stops, so that lambda stays finite."""
+DAMPED_BELOW_NATS = 1e-8
+"""Allotments below this have a gradient that falls to zero with them; see :func:`tilt_to_kl`."""
+FAINTEST_LOG_SHARE = -700.0
+"""Symbols with a smaller share of the base are carried along, never sought: exp of less is no float64 number."""
+
+
+def tilt_to_kl(log_base: Tensor, direction: Tensor, kl_nats: Tensor) -> Tensor:
+    """Log-probabilities that go from the base in a direction as far as ``kl_nats`` allows, and no further.
+
+    log_softmax(log_base + lambda * direction), with lambda >= 0 the solution of
+
+        KL(result || base / sum base) = min(kl_nats, the highest KL this direction reaches).
+
+    ``kl_nats`` is the *extra*: what may be spent beyond the floor -log(1 - theta) = -log(sum base), which a sub-normalized
+    base costs whatever the policy does. The floor is not charged here: the KL to the base as given is floor + extra, and
+    :func:`mightnt.lm.full_kl.kl_step_nats` returns that sum.
+
+    Args:
+        log_base: shape ``[..., n_symbols]``, float32 or float64, nats; may sum to less than one, may hold ``-inf``
+            (where the policy is ``-inf`` too), must hold some mass. It is frozen: **no gradient flows to it**.
+        direction: the same shape: proposed logits of any size. Where the base has no mass it is ignored, whatever it is.
+        kl_nats: shape ``[...]``, the allotment of each row, finite and >= 0.
+
+    Returns the shape of ``direction``; probabilities that sum to one. The KL never exceeds the allotment by more than
+    1e-6. It falls short by less than 1e-6 in float64 and 2e-6 * (1 + kl_nats) in float32, which cannot write it closer.
+
+    Edges: an allotment of 0, one symbol with mass, or a direction that is constant where the base has mass give the
+    normalized base with zero gradient to everything; so an actor must not start from constant logits: it would stay there.
+    An allotment above the supremum (lambda -> inf), -log(share of the base on the highest symbols), stops 1e-7 nats short
+    of it, with zero gradient to ``kl_nats``. Zero rows give zero rows. No gradient is ever NaN or infinite.
+
+    Gradient (implicit-function theorem), with p the result, c = lambda * (direction - E_p direction), g what comes in:
+
+        to kl_nats    s = sum_x g c / E_p[c^2]
+        to direction  lambda * (g - p sum_x g - p c s)
+
+    As kl_nats -> 0 the first grows like 1 / sqrt(kl_nats); below 1e-8 nats it is multiplied by kl_nats / 1e-8, which
+    keeps it continuous and makes it 0 at 0. The second grows as 1 / (size of the direction): only its shape matters.
+
+    Errors: :class:`~mightnt.errors.InputError` for shapes that do not fit, dtypes other than float32 and float64, an
+    allotment that is negative, infinite or NaN, a direction that is not finite where the base has mass, a base that has
+    no mass or holds NaN or +inf.
+
+    Kind: exact to 1e-6 nats, per step. Paper: the KL constraint of section 2, made hard; the projection is ours.
+    Cost: 2 to 6 passes over ``[..., n_symbols]`` in float64 as a rule; keeps three such arrays for the gradient.
+    """
+    if log_base.shape != direction.shape or direction.shape[:-1] != kl_nats.shape or not direction.shape[-1:].numel():
+        raise InputError(
+            f"got a base of shape {tuple(log_base.shape)}, a direction {tuple(direction.shape)} and allotments "
+            f"{tuple(kl_nats.shape)}; needed are [..., n], [..., n] and [...] with n >= 1"
+        )
+    dtype = torch.promote_types(log_base.dtype, direction.dtype)
+    if dtype not in (torch.float32, torch.float64):
+        raise InputError(f"got {log_base.dtype} and {direction.dtype}; float32 or float64 is needed for 1e-6 nats")
+    n_symbols = direction.shape[-1]
+    rows = log_base.reshape(-1, n_symbols), direction.reshape(-1, n_symbols), kl_nats.reshape(-1)
+    log_policy: Tensor = _Tilt.apply(*rows)  # type: ignore[no-untyped-call]
+    return log_policy.reshape(direction.shape)
+
+
+class _Tilt(torch.autograd.Function):
+    """:func:`tilt_to_kl` on rows: ``[rows, n_symbols]``, ``[rows, n_symbols]``, ``[rows]``."""
+
+    @staticmethod
+    def forward(ctx: Any, log_base: Tensor, direction: Tensor, kl_nats: Tensor) -> Tensor:
+        dtype = torch.promote_types(log_base.dtype, direction.dtype)
+        log_share = log_base.double().log_softmax(-1)
+        unit, span = _standardized(direction, log_share < FAINTEST_LOG_SHARE)
+        supremum, mean, variance = _base_moments(log_share, unit)
+        usable = (kl_nats >= 0) & (kl_nats + span + mean).isfinite()
+        if not bool(usable.all()):
+            _refuse(int(usable.int().argmin()), kl_nats, span)
+        reachable = supremum * (1 - SHORT_OF_SUPREMUM_NATS / (1 + supremum))
+        aim = _below_rounding(torch.minimum(kl_nats, reachable), unit.shape[-1], dtype)
+        tilt, log_total = _tilts(log_share, unit, *(x.cpu().numpy() for x in (aim, supremum, mean, variance)))
+        log_policy = torch.addcmul(log_share, tilt.unsqueeze(-1), unit).sub_(log_total.unsqueeze(-1))
+        damping = (kl_nats / DAMPED_BELOW_NATS).clamp(max=1) * (kl_nats <= reachable)
+        ctx.save_for_backward(log_policy, log_share, unit, tilt, span, damping)
+        ctx.dtypes = direction.dtype, kl_nats.dtype
+        return log_policy.to(dtype)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[None, Tensor, Tensor]:
+        log_policy, log_share, unit, tilt, span, damping = ctx.saved_tensors
+        p, tilt = log_policy.exp(), tilt.unsqueeze(-1)
+        g = gradient.to(torch.float64, copy=True).masked_fill_(log_share == -torch.inf, 0.0)
+        c = (unit - torch.linalg.vecdot(p, unit).unsqueeze(-1)).mul_(tilt)
+        g.addcmul_(p, g.sum(-1, keepdim=True), value=-1)
+        pc = p.mul_(c)
+        variance = torch.linalg.vecdot(pc, c)
+        to_kl = torch.where(variance > 0, torch.linalg.vecdot(g, c) / variance, 0.0)
+        slope = (tilt / span.unsqueeze(-1)).clamp(max=torch.finfo(torch.float64).max)
+        to_direction = g.addcmul_(pc, to_kl.unsqueeze(-1), value=-1).mul_(slope)
+        to_direction.masked_fill_(log_share < FAINTEST_LOG_SHARE, 0.0)
+        direction_dtype, kl_dtype = ctx.dtypes
+        return None, _finite(to_direction, direction_dtype), _finite(to_kl * damping, kl_dtype)
+
+
+def _finite(gradient: Tensor, dtype: torch.dtype) -> Tensor:
+    """``gradient`` in ``dtype``; what is too large for it (a direction of size 1e-40) becomes its largest number."""
+    largest = torch.finfo(dtype).max
+    return gradient.clamp_(-largest, largest).to(dtype)
+
+
+def _refuse(row: int, kl_nats: Tensor, span: Tensor) -> None:
+    """Say what is wrong with this row."""
+    allotment, spread = float(kl_nats[row]), float(span[row])
+    if not 0 <= allotment < math.inf:
+        raise InputError(f"row {row}: the allotment is {allotment} nats; a finite number >= 0 is needed")
+    if not spread < math.inf:
+        raise InputError(f"row {row}: the direction holds NaN or inf; finite logits are needed where the base has mass")
+    raise InputError(f"row {row}: the base holds NaN or +inf, or no mass at all; log-probabilities are needed")
+
+
+def _standardized(direction: Tensor, unsought: Tensor) -> tuple[Tensor, Tensor]:
+    """The direction moved and scaled to [-1, 0], ``[rows, n]``, and its span, ``[rows]``.
+
+    Where ``unsought`` it counts as highest. A constant direction is 0 everywhere, with span 1.
+    """
+    unit = direction.to(torch.float64, copy=True).masked_fill_(unsought, -torch.inf)
+    unit.sub_(unit.amax(-1, keepdim=True)).masked_fill_(unsought, 0.0)
+    span = -unit.amin(-1, keepdim=True)
+    span.masked_fill_(span == 0, 1.0)
+    return unit.div_(span), span.squeeze(-1)
+
+
+def _base_moments(log_share: Tensor, unit: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The highest reachable KL, -log(share of the base on the highest symbols); mean and variance under the base."""
+    share = log_share.exp()
+    supremum = share.masked_fill(unit < 0, 0.0).sum(-1).log().neg()
+    mean = share.mul_(unit).sum(-1)
+    return supremum.masked_fill(mean == 0, 0.0), mean, share.mul_(unit).sum(-1) - mean * mean
+
+
+def _below_rounding(kl: Tensor, n_symbols: int, dtype: torch.dtype) -> Tensor:
+    """The KL to aim at so that rounding the result to ``dtype`` lifts it by less than 1e-6 above ``kl``, ``[rows]``.
+
+    A log-probability L is rounded by at most eps/2 * L, which moves the KL by eps/2 * sum p L |1 + log(p / q)|: at most
+    eps/2 * entropy * (1 + KL) if L and the ratio have nothing to do with each other, and if they have, then a symbol that
+    carries the KL alone has L <= log(700 / KL), because log(p / q) is at most 700.
+    """
+    rounding = torch.finfo(dtype).eps / 2 * math.log(max(n_symbols, -FAINTEST_LOG_SHARE)) * (1 + kl)
+    return (kl - (rounding - 9e-7).clamp(min=0)).clamp(min=0)
+
+
+def _tilts(
+    log_share: Tensor, unit: Tensor, aim: FloatArray, supremum: FloatArray, mean: FloatArray, variance: FloatArray
+) -> Tensor:
+    """lambda >= 0 and log Z for the standardized direction, with KL = ``aim`` (below ``supremum``), ``[2, rows]``.
+
+    The bracket starts at a proven lower end: the direction's range is 1, so KL <= lambda * -mean and KL <= lambda^2 / 8.
+    """
+    solution = np.zeros((2, len(aim)))
+    rows = np.flatnonzero(aim)
+    if len(rows) < len(aim):
+        log_share, unit = _picked(rows, log_share, unit)
+        aim, supremum, mean, variance = aim[rows], supremum[rows], mean[rows], variance[rows]
+    low = np.maximum(aim / -mean, np.sqrt(8 * aim)) * (1 - 1e-9)
+    guess = _straightened(aim, supremum) * np.sqrt(2 * supremum / variance.clip(1e-30))
+    solution[:, rows] = _roots(log_share, unit, aim, supremum, low, np.minimum(guess, 1 + supremum).clip(low))
+    return torch.from_numpy(solution).to(unit.device)
+
+
+def _straightened(kl: FloatArray, supremum: FloatArray) -> FloatArray:
+    """-log(1 - sqrt(KL / supremum)): nearly linear in lambda at 0 (KL ~ lambda^2) and at the supremum (gap ~ e^-lambda)."""
+    return -np.log1p(-np.sqrt(kl / supremum))
+
+
+def _cumulants(log_share: Tensor, unit: Tensor, tilt: FloatArray, buffer: Tensor) -> tuple[FloatArray, ...]:
+    """log Z and the first three cumulants of the standardized direction under the policy with this tilt, ``[rows]``."""
+    weight = torch.addcmul(log_share, torch.from_numpy(tilt).to(unit.device).unsqueeze(-1), unit, out=buffer).exp_()
+    sums = [weight.sum(-1)] + [weight.mul_(unit).sum(-1) for _ in range(3)]
+    total, first, second, third = torch.stack(sums).cpu().numpy()
+    mean, square, cube = first / total, second / total, third / total
+    return np.log(total), mean, square - mean**2, cube - 3 * mean * square + 2 * mean**3
+
+
+def _picked(rows: NDArray[np.intp], *tables: Tensor) -> list[Tensor]:
+    """These rows of each table."""
+    index = torch.from_numpy(rows).to(tables[0].device)
+    return [table.index_select(0, index) for table in tables]
+
+
+def _halley(
+    tilt: FloatArray, kl: FloatArray, variance: FloatArray, skew: FloatArray, supremum: FloatArray, aim: FloatArray
+) -> FloatArray:
+    """The next tilt by Newton's method with curvature on the straightened KL; NaN where it has none.
+
+    With s = sqrt(KL / supremum), dKL/dlambda = lambda * variance and d variance/dlambda = skew (third cumulant).
+    """
+    rate, share = tilt * variance, np.sqrt(kl / supremum)
+    share_rate = rate / (2 * supremum * share)
+    step = (_straightened(aim, supremum) - _straightened(kl, supremum)) * (1 - share) / share_rate
+    curvature = (variance + tilt * skew) / rate - share_rate / share + share_rate / (1 - share)
+    new: FloatArray = tilt + step / np.clip(1 + step * curvature / 2, 0.5, 2)
+    return new
+
+
+@np.errstate(divide="ignore", invalid="ignore")
+def _roots(
+    log_share: Tensor, unit: Tensor, aim: FloatArray, supremum: FloatArray, low: FloatArray, tilt: FloatArray
+) -> FloatArray:
+    """The tilt at which the KL is ``aim``, and log Z there, ``[2, rows]``, from the guess ``tilt`` with ``low`` <= root.
+
+    A Halley step that leaves the shrinking bracket is replaced by its geometric middle, and no step is longer than
+    fourfold. Once half of the rows are done they drop out. A row that is never done stays at the lower end, where the KL
+    is below the aim. Row arithmetic is numpy's: it starts an operation faster than torch.
+    """
+    found, rows, high = np.full((2, len(aim)), np.nan), np.arange(len(aim)), np.full_like(aim, np.inf)
+    buffer = torch.empty_like(unit)
+    for _ in range(STEPS_MOST):
+        log_total, mean, variance, skew = _cumulants(log_share, unit, tilt, buffer)
+        kl = tilt * mean - log_total
+        done = np.abs(kl - aim) <= ROOT_TOLERANCE * aim + 1e-13
+        if done.all():
+            break
+        below = kl < aim
+        low, high = np.where(below | done, tilt, low), np.where(below, high, tilt)
+        new, furthest = _halley(tilt, kl, variance, skew, supremum, aim), 4 * tilt
+        middle = np.sqrt(low) * np.sqrt(np.minimum(high, furthest))
+        new = np.where((new > low) & (new < high), np.minimum(new, furthest), middle)
+        tilt = np.where(done, tilt, new)
+        if 2 * done.sum() > len(rows):
+            found[:, rows] = tilt, log_total
+            kept = np.flatnonzero(~done)
+            rows, buffer = rows[kept], buffer[: len(kept)]
+            log_share, unit = _picked(kept, log_share, unit)
+            aim, supremum, low, high, tilt = (x[kept] for x in (aim, supremum, low, high, tilt))
+    else:
+        tilt, log_total = low, _cumulants(log_share, unit, low, buffer)[0]
+    found[:, rows] = tilt, log_total
+    return found

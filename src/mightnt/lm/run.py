@@ -1,0 +1,225 @@
+"""One run: train an actor under its budget, then measure it on fresh episodes, and say both in one record."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+
+from mightnt.lm.account import Account
+from mightnt.lm.actor import Actor, Policy, Stay
+from mightnt.lm.episodes import Cast, Episodes, play_episodes
+from mightnt.lm.imitators import Imitators
+from mightnt.lm.protect import ProtectConfig, Training, protect, round_seed
+from mightnt.lm.scenes import Scene
+from mightnt.prediction import FloatArray
+
+EVALUATION_ROWS = 250
+"""Episodes measured side by side."""
+EVALUATION_STREAM = 7_000_000
+"""Added to the iteration number in seeds of fresh episodes, so that they never repeat one trained on."""
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Everything a run depends on besides imitators and scene."""
+
+    base: str
+    account: Account
+    training: ProtectConfig = field(default_factory=ProtectConfig)
+    evaluation_episodes: int = 500
+    """Fresh episodes to measure on."""
+    transcripts: int = 3
+    """Episodes kept token by token."""
+
+
+def terms(config: RunConfig) -> Account:
+    """The account a run plays under: the base ``none`` knows no budget."""
+    if config.base == "none":
+        return Account(float("inf"), config.account.asking, config.account.ask_threshold)
+    return config.account
+
+
+def new_actor(imitators: Imitators, config: RunConfig, seed: int) -> Actor:
+    """An untrained actor for these imitators."""
+    torch.manual_seed(seed)
+    return Actor(imitators.networks[0].config.hidden_size, len(imitators.counts.is_action), terms(config))
+
+
+def cast_for(imitators: Imitators, scene: Scene, base: str, account: Account, policy: Policy) -> Cast:
+    """Everybody who takes part in an episode with this base."""
+    return Cast(imitators.members(base), imitators.base(base), account, policy, scene, imitators.marks)
+
+
+def run(
+    imitators: Imitators,
+    scene: Scene,
+    config: RunConfig,
+    seed: int,
+    training: Training | None = None,
+    on_iteration: Callable[[Training], None] | None = None,
+) -> tuple[dict[str, Any], Training]:
+    """``(the entry "runs" of a record, what was trained)``; continue an interrupted run by giving its ``training``.
+
+    Deterministic given ``seed``. Cost: the rollouts; see bench/README.md.
+    """
+    started = time.perf_counter()
+    training = training or Training.fresh(new_actor(imitators, config, seed), config.training)
+    cast = cast_for(imitators, scene, config.base, terms(config), training.actor)
+    protect(cast, training, config.training, seed, on_iteration)
+    trained = time.perf_counter()
+    batches = evaluate(cast, config.evaluation_episodes, seed, config.transcripts)
+    measured = time.perf_counter()
+    record = {
+        "base": config.base,
+        "kind_of_base": type(cast.base).__name__,
+        "seed": seed,
+        "budget_nats": cast.account.budget_nats,
+        "asking": cast.account.asking if cast.account.constrained else "none",
+        "ask_threshold": cast.account.ask_threshold,
+        "n_demonstrations": len(imitators.fitted) + len(imitators.held_out),
+        "training_episodes": config.training.episodes * config.training.iterations,
+        # A rollout that exceeds its budget raises, so a run that got here has none.
+        "training_over_budget_episodes": count_over([row["kl_base_max_nats"] for row in training.log], cast.account),
+        "curve": [{"iteration": i, **row} for i, row in enumerate(training.log)],
+        **measures(batches, cast.account),
+        "transcripts": transcripts(batches[0], imitators),
+        "seconds": measured - started,
+        "training_seconds": trained - started,
+        "tokens_per_second": sum(batch.n_tokens for batch in batches) / (measured - trained),
+        "config": asdict(config),
+    }
+    return record, training
+
+
+def evaluate(cast: Cast, n: int, seed: int, n_transcripts: int = 0) -> list[Episodes]:
+    """``n`` fresh episodes, in batches."""
+    sizes = [min(EVALUATION_ROWS, n - first) for first in range(0, n, EVALUATION_ROWS)]
+    return [
+        play_episodes(cast, size, round_seed(seed, EVALUATION_STREAM + i), n_transcripts if i == 0 else 0)
+        for i, size in enumerate(sizes)
+    ]
+
+
+def measure_base(imitators: Imitators, scene: Scene, base: str, n: int, seed: int) -> dict[str, Any]:
+    """The entry "bases" of a record: the base itself as policy, without reinforcement learning, asking with its own theta.
+
+    ``kl_base_demonstrator_nats`` is KL of that system to the demonstrator per episode (exact per decision, mean over sampled
+    episodes); ``asking_nats_per_episode`` is -sum log(1 - theta), the floor that a base which may not ask would pay.
+    """
+    cast = cast_for(imitators, scene, base, Account(float("inf"), "charged", 0.0), Stay())
+    batches = evaluate(cast, n, seed)
+    utility, demonstrator = joined(batches, "true_utility"), joined(batches, "kl_demonstrator_nats")
+    return {
+        "name": base,
+        "n_demonstrations": len(imitators.fitted) + len(imitators.held_out),
+        "kl_base_demonstrator_nats": estimate(demonstrator),
+        "asking_nats_per_episode": estimate(np.concatenate([floors(batch) for batch in batches])),
+        "proxy_reward": estimate(joined(batches, "proxy_reward")),
+        "true_utility": estimate(utility),
+        "asks_per_turn": asks_per_turn(batches),
+    }
+
+
+def floors(batch: Episodes) -> FloatArray:
+    """-sum log(1 - theta) of each episode, from the mass on asking, shape (rows,)."""
+    asking = batch.decisions.log_base[:, -1].double().numpy()
+    with np.errstate(divide="ignore"):
+        floor = -np.log1p(-np.minimum(np.exp(asking), 1.0))
+    return np.bincount(batch.decisions.row, np.where(np.isneginf(asking), 0.0, floor), minlength=len(batch.turns))
+
+
+def measures(batches: list[Episodes], account: Account) -> dict[str, Any]:
+    """Everything that is measured on fresh episodes, as it stands in the record."""
+    spent, demonstrator = joined(batches, "spent_nats"), joined(batches, "kl_demonstrator_nats")
+    assert spent is not None
+    by_token = [by_place(batch, batch.decisions.cost_nats.numpy()) for batch in batches]
+    measured: dict[str, Any] = {
+        "episodes": len(spent),
+        "proxy_reward": estimate(joined(batches, "proxy_reward")),
+        "true_utility": estimate(joined(batches, "true_utility")),
+        "kl_base_nats": estimate(spent),
+        "kl_demonstrator_nats": estimate(demonstrator),
+        "over_budget_episodes": count_over(spent.tolist(), account),
+        "asks_per_turn": asks_per_turn(batches),
+        "turns": sum(int(batch.turns.sum()) for batch in batches),
+        "asked_turns": sum(int(batch.asked_turns.sum()) for batch in batches),
+        "demonstrator_tokens": sum(int(batch.demonstrator_tokens.sum()) for batch in batches),
+        "kl_base_by_token_nats": pooled(by_token, len(spent)),
+        "kl_demonstrator_by_token_nats": None,
+    }
+    if demonstrator is not None:
+        rows = [
+            by_place(b, b.decisions.kl_demonstrator_nats.numpy())
+            for b in batches
+            if b.decisions.kl_demonstrator_nats is not None
+        ]
+        measured["kl_demonstrator_by_token_nats"] = pooled(rows, len(spent))
+    return measured
+
+
+def count_over(spent: list[Any], account: Account) -> int:
+    """How many of these exceed the budget beyond rounding (1e-6 nats)."""
+    return int(sum(value > account.budget_nats + 1e-6 for value in spent))
+
+
+def asks_per_turn(batches: list[Episodes]) -> float:
+    """Turns in which the demonstrator was asked, per turn."""
+    turns = sum(int(batch.turns.sum()) for batch in batches)
+    return sum(int(batch.asked_turns.sum()) for batch in batches) / max(1, turns)
+
+
+def joined(batches: list[Episodes], name: str) -> FloatArray | None:
+    """One number an episode from all batches; ``None`` where it is not known."""
+    columns = [getattr(batch, name) for batch in batches]
+    return None if any(column is None for column in columns) else np.concatenate(columns)
+
+
+def estimate(values: FloatArray | None) -> dict[str, float] | None:
+    """Mean over episodes with its standard error (``nan`` for one episode), their number and the largest."""
+    if values is None:
+        return None
+    error = values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else float("nan")
+    return {"mean": float(values.mean()), "standard_error": float(error), "n": len(values), "max": float(values.max())}
+
+
+def by_place(batch: Episodes, values: FloatArray) -> FloatArray:
+    """Sum of ``values`` over episodes by the decision's place in its episode (first, second, ...)."""
+    order = np.argsort(batch.decisions.row, kind="stable")
+    rows = batch.decisions.row[order]
+    place = np.empty(len(rows), dtype=np.int64)
+    place[order] = np.arange(len(rows)) - np.searchsorted(rows, rows)
+    return np.bincount(place, values)
+
+
+def pooled(sums: list[FloatArray], n: int) -> list[float]:
+    """Mean over all ``n`` episodes of sums by place; an episode that has ended counts 0."""
+    total = np.zeros(max((len(row) for row in sums), default=0))
+    for row in sums:
+        total[: len(row)] += row
+    return [float(value) for value in total / n]
+
+
+def transcripts(batch: Episodes, imitators: Imitators) -> list[dict[str, Any]]:
+    """The kept episodes, turn by turn, with what each token cost."""
+    kept = []
+    for row, said in enumerate(batch.transcripts):
+        turns: list[dict[str, Any]] = []
+        for token in said:
+            if not turns or turns[-1]["speaker"] != token.speaker:
+                turns.append({"speaker": token.speaker, "asked": False, "tokens": []})
+            turns[-1]["asked"] |= token.asked
+            turns[-1]["tokens"].append(
+                {
+                    "text": imitators.tokenizer.decode([token.token]),
+                    "kl_base_nats": token.kl_base_nats,
+                    "kl_demonstrator_nats": token.kl_demonstrator_nats,
+                }
+            )
+        utility = None if batch.true_utility is None else float(batch.true_utility[row])
+        kept.append({"turns": turns, "proxy_reward": float(batch.proxy_reward[row]), "true_utility": utility})
+    return kept

@@ -1,0 +1,184 @@
+"""Who the agent talks to: the chat world's student, or the imitators' own language model playing the other speaker."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mightnt.dialogues import Dialogue
+from mightnt.errors import InputError
+from mightnt.lm.tokens import FastTokenizer, content_tokens, decode_reply, marks_of
+from mightnt.prediction import FloatArray
+from mightnt.worlds.chat import words
+from mightnt.worlds.chat.corpus import N_ROUNDS
+from mightnt.worlds.chat.demonstrator import ChatDemonstrator, TurnState, merge_rows
+from mightnt.worlds.chat.student import Student, reply, respond
+
+if TYPE_CHECKING:
+    from mightnt.lm.rewards import Reward
+
+Rows = NDArray[np.int64]
+"""Indices of episodes."""
+
+
+class Scene(Protocol):
+    """The other side of an episode. One scene serves many episodes (rows) at once; ``start`` resets it."""
+
+    n_turns: int
+    max_turn_tokens: int
+    max_reply_tokens: int
+    demonstrator_known: bool
+
+    def start(self, rows: int, rng: np.random.Generator) -> list[list[int]]:
+        """The tokens each episode opens with, up to the mark after which the agent speaks."""
+        ...
+
+    def begin_turn(self, rows: Rows) -> None:
+        """The agent's turn begins at these rows."""
+        ...
+
+    def demonstrator(self, rows: Rows) -> FloatArray | None:
+        """The demonstrator's log-probabilities of the next token, shape (len(rows), tokens); ``None`` if unknown."""
+        ...
+
+    def hear(self, rows: Rows, tokens: NDArray[np.int64]) -> None:
+        """One more token of the agent's turn at each of these rows."""
+        ...
+
+    def replies(self, rows: Rows, turns: Sequence[list[int]]) -> list[list[int]] | None:
+        """The other speaker's replies with their ends; ``None`` when the language model is to speak."""
+        ...
+
+    def score(self, rows: Rows, replies: Sequence[list[int]]) -> FloatArray:
+        """The proxy reward of these replies, in [0, 1] where the reward says so."""
+        ...
+
+    def utility(self) -> FloatArray | None:
+        """The true utility of each episode so far; ``None`` if unknown."""
+        ...
+
+
+class ChatScene:
+    """The chat world: its student, its sentiment, its known demonstrator."""
+
+    n_turns = N_ROUNDS
+    max_turn_tokens = words.MAX_TURN_TOKENS
+    max_reply_tokens = words.MAX_TURN_TOKENS
+    demonstrator_known = True
+
+    def __init__(self, demonstrator: ChatDemonstrator | None = None) -> None:
+        self.mu = demonstrator or ChatDemonstrator()
+
+    def start(self, rows: int, rng: np.random.Generator) -> list[list[int]]:
+        self.rng = rng
+        self.students = [Student() for _ in range(rows)]
+        self.category = np.full(rows, words.CATEGORIES.index("greet"))
+        self.round = np.zeros(rows, dtype=np.int64)
+        self.state: TurnState = self.mu.begin_turn(self.category, self.round > 0)
+        return [[words.USER, *reply("greet", rng), words.ASSISTANT] for _ in range(rows)]
+
+    def begin_turn(self, rows: Rows) -> None:
+        fresh = self.mu.begin_turn(self.category, 2 * self.round >= N_ROUNDS)
+        self.state = merge_rows(fresh, self.state, self.mask(rows))
+
+    def demonstrator(self, rows: Rows) -> FloatArray:
+        return self.mu.predict(TurnState(self.state.log_weights[rows], self.state.position[rows]))
+
+    def hear(self, rows: Rows, tokens: NDArray[np.int64]) -> None:
+        heard = np.full(len(self.category), words.END)
+        heard[rows] = tokens
+        self.state = merge_rows(self.mu.advance(self.state, heard), self.state, self.mask(rows))
+
+    def replies(self, rows: Rows, turns: Sequence[list[int]]) -> list[list[int]]:
+        answers = []
+        for row, turn in zip(rows, turns, strict=True):
+            self.students[row], self.category[row], answer = respond(self.students[row], turn, self.rng)
+            answers.append(answer)
+        self.round[rows] += 1
+        return answers
+
+    def score(self, rows: Rows, replies: Sequence[list[int]]) -> FloatArray:
+        return np.array([words.SENTIMENT[words.CATEGORIES[self.category[row]]] for row in rows])
+
+    def utility(self) -> FloatArray:
+        return np.array([student.skill for student in self.students])
+
+    def mask(self, rows: Rows) -> NDArray[np.bool_]:
+        mask = np.zeros(len(self.category), dtype=bool)
+        mask[rows] = True
+        return mask
+
+
+class LanguageScene:
+    """The other speaker is played by the imitators' own language model, as in the paper; the reward reads its replies.
+
+    Episodes open like the given dialogues do: everything before the demonstrator's first answer to the user.
+    """
+
+    demonstrator_known = False
+
+    def __init__(
+        self,
+        tokenizer: FastTokenizer,
+        dialogues: Sequence[Dialogue],
+        reward: Reward,
+        n_turns: int = 3,
+        max_turn_tokens: int = 40,
+        max_reply_tokens: int = 40,
+        max_opening_tokens: int = 80,
+    ) -> None:
+        self.tokenizer, self.reward = tokenizer, reward
+        self.n_turns, self.max_turn_tokens, self.max_reply_tokens = n_turns, max_turn_tokens, max_reply_tokens
+        self.openings = openings(tokenizer, dialogues, max_opening_tokens)
+
+    def start(self, rows: int, rng: np.random.Generator) -> list[list[int]]:
+        return [list(self.openings[i]) for i in rng.integers(len(self.openings), size=rows)]
+
+    def begin_turn(self, rows: Rows) -> None:
+        return None
+
+    def demonstrator(self, rows: Rows) -> None:
+        return None
+
+    def hear(self, rows: Rows, tokens: NDArray[np.int64]) -> None:
+        return None
+
+    def replies(self, rows: Rows, turns: Sequence[list[int]]) -> None:
+        return None
+
+    def score(self, rows: Rows, replies: Sequence[list[int]]) -> FloatArray:
+        return np.array(self.reward([decode_reply(self.tokenizer, reply) for reply in replies]), dtype=np.float64)
+
+    def utility(self) -> None:
+        return None
+
+
+def openings(tokenizer: FastTokenizer, dialogues: Sequence[Dialogue], longest: int) -> list[list[int]]:
+    """How each dialogue opens: its tokens up to and with the mark of the assistant's first turn after a user's.
+
+    Openings longer than ``longest`` tokens lose their beginning at a turn's start; a dialogue in which the assistant never
+    answers a user opens with the bare mark.
+    """
+    marks = marks_of(tokenizer)
+    found = []
+    for dialogue in dialogues:
+        roles = [message.role for message in dialogue]
+        first_user = roles.index("user") if "user" in roles else len(roles)
+        answer = next((i for i in range(first_user, len(roles)) if roles[i] == "assistant"), 0)
+        turns = encode_turns(tokenizer, dialogue[:answer])
+        while sum(map(len, turns)) + 1 > longest:
+            turns = turns[1:]
+        found.append([*(token for turn in turns for token in turn), marks.assistant])
+    if not found:
+        raise InputError("no dialogue to open an episode with")
+    return found
+
+
+def encode_turns(tokenizer: FastTokenizer, messages: Dialogue) -> list[list[int]]:
+    """The tokens of each message: its role mark, its content, its end."""
+    marks = marks_of(tokenizer)
+    contents = content_tokens(tokenizer, [message.content for message in messages]) if messages else []
+    return [[marks.role(m.role), *content, marks.end] for m, content in zip(messages, contents, strict=True)]
