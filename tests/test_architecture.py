@@ -10,7 +10,7 @@ import pytest
 SOURCE = Path(__file__).parents[1] / "src" / "mightnt"
 TESTS = Path(__file__).parent
 ROOMS = (
-    *("errors", "files", "provenance", "history", "prediction", "dialogues", "models", "worlds"),
+    *("errors", "files", "provenance", "watching", "history", "prediction", "dialogues", "models", "worlds"),
     *("bases", "constraints", "planners", "desk", "audits", "lm", "experiments", "cli"),
 )
 MODULES = sorted(SOURCE.rglob("*.py"))

@@ -57,6 +57,8 @@ def parse_dialogue(value: Any, where: str) -> Dialogue:
             raise InputError(f"{where}: message {index} has role {role!r}; allowed are {', '.join(ROLES)}")
         if not isinstance(content, str):
             raise InputError(f"{where}: message {index} has content of type {type(content).__name__}; text is needed")
+        if any("\ud800" <= character <= "\udfff" for character in content):
+            raise InputError(f"{where}: message {index} holds half a character (a lone surrogate), which is not text")
         dialogue.append(Message(role, content))
     if not any(message.role == "assistant" for message in dialogue):
         raise InputError(f"{where}: has no assistant turn, so it demonstrates nothing")

@@ -8,10 +8,11 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import tempfile
+import secrets
+import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from mightnt.errors import InputError
 
@@ -20,15 +21,17 @@ from mightnt.errors import InputError
 def replacing(path: Path) -> Iterator[Path]:
     """A temporary path in the same folder that takes the place of ``path`` when the block ends without an error.
 
+    The new file has the permissions of the old one, or those of any new file.
+
     Raises :class:`~mightnt.errors.InputError` where the disk is full or the folder cannot be written; the old file, if
     there was one, is untouched then.
     """
-    temporary = None
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-        os.close(handle)
-        temporary = Path(name)
+        temporary.touch(exist_ok=False)
+        if path.exists():
+            shutil.copymode(path, temporary)
         yield temporary
         with open(temporary, "rb") as written:
             os.fsync(written.fileno())
@@ -36,8 +39,8 @@ def replacing(path: Path) -> Iterator[Path]:
     except OSError as error:
         raise InputError(f"{path}: cannot be written ({error.strerror or error}); nothing was changed") from error
     finally:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink()
 
 
 def write_text(path: Path, text: str) -> None:
@@ -73,30 +76,41 @@ def plain(value: Any) -> Any:
 
 def read_json(path: Path) -> Any:
     """The JSON value in ``path``; a missing or malformed file is one clear sentence."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"{path}: there is no such file") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read ({error})") from error
-    except json.JSONDecodeError as error:
-        raise InputError(f"{path}:{error.lineno}: not JSON ({error.msg})") from error
+    with _readable(path) as file:
+        return _decoded(file.read(), path, 1)
 
 
 def read_json_lines(path: Path) -> Iterator[tuple[int, Any]]:
     """Pairs ``(line number, value)`` of a JSON-lines file; blank lines are skipped, the first bad line is named."""
+    with _readable(path) as lines:
+        for number, line in enumerate(lines, 1):
+            if line.strip():
+                yield number, _decoded(line.rstrip(), path, number)
+
+
+@contextlib.contextmanager
+def _readable(path: Path) -> Iterator[BinaryIO]:
+    """The open file, or one clear sentence."""
     try:
-        with open(path, encoding="utf-8") as lines:
-            for number, line in enumerate(lines, 1):
-                if not line.strip():
-                    continue
-                try:
-                    yield number, json.loads(line)
-                except json.JSONDecodeError as error:
-                    raise InputError(f"{path}:{number}: not JSON ({error.msg} at column {error.colno})") from error
+        with open(path, "rb") as file:
+            yield file
     except FileNotFoundError:
         raise InputError(f"{path}: there is no such file") from None
     except IsADirectoryError:
         raise InputError(f"{path}: is a folder, a file was expected") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read as UTF-8 text ({error})") from error
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
+
+
+def _decoded(text: bytes, path: Path, line: int) -> Any:
+    """The JSON value in ``text``, which begins at this line of ``path``; a byte order mark before it is dropped."""
+    try:
+        return json.loads(text.decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        line += text.count(b"\n", 0, error.start)
+        raise InputError(f"{path}:{line}: not UTF-8 text ({error.reason})") from error
+    except json.JSONDecodeError as error:
+        line += error.lineno - 1
+        raise InputError(f"{path}:{line}: not JSON ({error.msg} at column {error.colno})") from error
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path}:{line}: JSON that cannot be read ({error})") from error

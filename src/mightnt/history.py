@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal, TypeAlias
 
+from mightnt.errors import InputError
+
 
 class Chooser(StrEnum):
     """Who chose a symbol."""
@@ -49,10 +51,12 @@ def is_evidence(step: Step, evidence: Evidence) -> bool:
 
     ``all`` counts every action, the agent's own included: what a purely predictive model does in context.
     ``demonstrated`` counts the demonstrator's actions only. Observations are conditioned on, never evidence about the
-    demonstrator.
+    demonstrator. Anything else raises :class:`~mightnt.errors.InputError`: a misspelled rule would change theorems.
 
     Kind: exact. Paper: Cohen, Hutter, Nanda 2022, section 2 (the rule ``demonstrated``). Cost: O(1).
     """
+    if evidence not in ("all", "demonstrated"):
+        raise InputError(f"evidence {evidence!r} is no rule; allowed are 'all' and 'demonstrated'")
     return step.chooser is Chooser.DEMONSTRATOR or (evidence == "all" and step.chooser is Chooser.AGENT)
 
 

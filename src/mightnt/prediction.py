@@ -41,7 +41,8 @@ class Prediction:
             raise InputError(f"a prediction needs a row of log-probabilities, got shape {values.shape}")
         if np.isnan(values).any() or np.isposinf(values).any():
             raise InputError("a prediction holds NaN or +inf; log-probabilities are finite or -inf")
-        total = float(np.exp(values).sum())
+        with np.errstate(over="ignore"):
+            total = float(np.exp(values).sum())
         if total > 1.0 + TOLERANCE:
             raise InputError(f"probabilities sum to {total:.12g}, at most 1 is allowed; nothing here renormalizes")
         values.setflags(write=False)
@@ -107,28 +108,42 @@ def follow(model: Model, history: Sequence[Step]) -> Any:
 def check_model(model: Model, histories: Sequence[Sequence[Step]]) -> None:
     """Raise :class:`~mightnt.errors.ContractError` where ``model`` breaks the contract along ``histories``.
 
-    Checked at every prefix of every history: the prediction has ``n_symbols`` entries; predicting twice gives the same;
-    advancing leaves the old state's prediction unchanged; starting again gives the same first prediction.
+    Checked at the start and after every step of every history: the prediction is a :class:`Prediction` with ``n_symbols``
+    entries; predicting twice gives the same; two fresh starts predict the same; advancing leaves the old state's
+    prediction unchanged; advancing twice by the same step predicts the same.
 
-    Cost: three predictions a step.
+    Cost: five predictions a step.
     """
-    first = model.predict(model.start()).log_probabilities
+    name = type(model).__name__
+    first = _steady_prediction(model, model.start(), f"{name} at the start")
     for history in histories:
         state = model.start()
-        if not np.array_equal(model.predict(state).log_probabilities, first):
-            raise ContractError(f"{type(model).__name__}: two fresh starts predict differently")
+        if not _same(model.predict(state), first):
+            raise ContractError(f"{name}: two fresh starts predict differently")
         for position, step in enumerate(history):
-            before = model.predict(state)
-            if before.n_symbols != model.n_symbols:
+            before, after, again = model.predict(state), model.advance(state, step), model.advance(state, step)
+            if not _same(model.predict(state), before):
                 raise ContractError(
-                    f"{type(model).__name__} predicts {before.n_symbols} symbols at position {position}, "
-                    f"its n_symbols is {model.n_symbols}"
-                )
-            after = model.advance(state, step)
-            if not np.array_equal(model.predict(state).log_probabilities, before.log_probabilities):
-                raise ContractError(
-                    f"{type(model).__name__}: advancing at position {position} changed the old state; "
-                    "return a new state instead"
+                    f"{name}: advancing at position {position} changed the old state; return a new state instead"
                 )
             state = after
-        model.predict(state)
+            if not _same(_steady_prediction(model, state, f"{name} after position {position}"), model.predict(again)):
+                raise ContractError(
+                    f"{name}: advancing twice at position {position} gives states that predict differently"
+                )
+
+
+def _steady_prediction(model: Model, state: Any, where: str) -> Prediction:
+    """The prediction of ``state``, if it is one, has the right size and comes out the same twice."""
+    prediction = model.predict(state)
+    if not isinstance(prediction, Prediction):
+        raise ContractError(f"{where}: predict returned a {type(prediction).__name__}, a Prediction is needed")
+    if prediction.n_symbols != model.n_symbols:
+        raise ContractError(f"{where}: predicts {prediction.n_symbols} symbols, its n_symbols is {model.n_symbols}")
+    if not _same(model.predict(state), prediction):
+        raise ContractError(f"{where}: predicts differently when asked twice about one state")
+    return prediction
+
+
+def _same(one: Prediction, other: Prediction) -> bool:
+    return np.array_equal(one.log_probabilities, other.log_probabilities)

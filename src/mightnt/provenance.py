@@ -16,7 +16,7 @@ PACKAGES = ("mightnt", "numpy", "scipy", "torch", "transformers", "tokenizers")
 def provenance(seed: int | None, config: dict[str, Any]) -> dict[str, Any]:
     """A dictionary to put into a record: version, commit (``None`` outside a checkout), packages, Python, seed, config.
 
-    Cost: one ``git`` call.
+    Cost: three ``git`` calls.
     """
     return {
         "commit": commit(),
@@ -38,15 +38,17 @@ def installed_version(name: str) -> str | None:
 
 
 def commit() -> str | None:
-    """The commit of the checkout this package runs from, with ``+changes`` when files differ; ``None`` elsewhere."""
+    """The commit of the checkout this package runs from, with ``+changes`` when files differ; ``None`` elsewhere.
+
+    A copy installed inside somebody else's repository (its ``.venv``, say) is not a checkout: git does not track it there.
+    """
     here = Path(__file__).parent
 
     def git(*words: str) -> str:
         return subprocess.run(["git", *words], cwd=here, capture_output=True, text=True, check=True).stdout.strip()
 
     try:
-        if Path(git("rev-parse", "--show-toplevel")) not in here.parents:
-            return None
+        git("ls-files", "--error-unmatch", Path(__file__).name)
         return git("rev-parse", "HEAD") + ("+changes" if git("status", "--porcelain", "--untracked-files=no") else "")
     except (OSError, subprocess.CalledProcessError):
         return None

@@ -39,9 +39,9 @@ def weights(network):
 
 def test_it_learns_to_repeat_a_word():
     network, held_out = network_of(), corpus(seed=9)
-    record = fit(network, corpus(n=200), FitConfig(steps=250, learning_rate=5e-3), seed=0, held_out=held_out)
+    record = fit(network, corpus(n=200), FitConfig(steps=200), seed=0, held_out=held_out)
     before, after = record.losses_nats_per_token[0], record.held_out_nats_per_token[-1][1]
-    assert before == pytest.approx(math.log(8), abs=0.2)
+    assert before == pytest.approx(math.log(8), abs=0.5)
     assert after == pytest.approx(mean_loss(network, held_out))
     acted = -token_log_probs(network, held_out)[held_out.is_action].mean()
     assert acted < 0.1, "guessing costs log(4) a word: 0.69 an action, the end being certain"
@@ -162,18 +162,27 @@ def test_the_rate_rises_then_falls_to_zero():
     assert rates[:11] == sorted(rates[:11])
     assert rates[10:] == sorted(rates[10:], reverse=True)
     assert rates[100] == 0.0
-    assert FitConfig(steps=3, warmup_steps=50).rate(2) < 0.1 * 3e-3
+    assert FitConfig(steps=3, warmup_steps=50).rate(2) < 0.1 * FitConfig().learning_rate
+
+
+def test_updates_use_the_rate_of_their_step():
+    network = network_of()
+    before = weights(network)
+    fit(network, corpus(), FitConfig(steps=1, learning_rate=1e-2, warmup_steps=99), seed=0)
+    moved = (weights(network) - before).abs().max().item()
+    assert moved == pytest.approx(1e-4, rel=0.05), "the first step of AdamW moves a weight by the rate"
 
 
 def test_a_loss_that_is_not_a_number_stops_the_fit_and_leaves_the_weights_finite():
     network = network_of()
     with torch.no_grad():
         network.model.norm.weight[0] = torch.nan
-    with pytest.raises(InputError, match=r"loss became nan at step 1; lower learning_rate"):
+    with pytest.raises(InputError, match=r"loss or gradient is nan at step 1; lower learning_rate"):
         fit(network, corpus(), QUICK, seed=0)
     wild = network_of()
-    with pytest.raises(InputError, match="loss became"):
+    with pytest.raises(InputError, match="loss or gradient is"):
         fit(wild, corpus(), FitConfig(steps=50, learning_rate=1e30, warmup_steps=0), seed=0)
+    assert weights(wild).isfinite().all()
 
 
 def test_data_that_does_not_fit_the_network_is_refused():

@@ -19,8 +19,8 @@ from mightnt.lm.networks import (
     load_network,
     resize_for,
     save_network,
-    scores,
 )
+from mightnt.lm.scoring import scores
 from mightnt.lm.tokens import encode, load_tokenizer, marks_of, train_bpe, with_marks, word_tokenizer
 
 SHAPE = NetworkShape(width=32, layers=2, heads=2, context=40)
@@ -98,6 +98,8 @@ def test_what_a_state_says_outlives_it_and_takes_part_in_gradients(kind):
     said = first.log_probs.clone()
     member.advance(first, torch.tensor([1, 2]))
     assert torch.equal(first.log_probs, said)
+    assert not first.log_probs.requires_grad
+    assert not first.hidden.requires_grad
     weight = torch.zeros(32, requires_grad=True)
     (first.hidden @ weight).sum().backward()
     torch.testing.assert_close(weight.grad, first.hidden.sum(0))
@@ -174,6 +176,12 @@ def test_saved_and_loaded_it_says_the_same(tmp_path):
         scores(load_network(tmp_path / "member"), tokens_of(1, 4)), scores(plain(seed=1), tokens_of(1, 4))
     )
     assert (tmp_path / "member" / "tokenizer.json").exists()
+
+
+def test_saving_and_loading_draw_no_progress_bars(tmp_path, capfd):
+    save_network(plain(), tmp_path)
+    load_network(tmp_path)
+    assert capfd.readouterr() == ("", "")
 
 
 def test_half_precision_is_loaded_as_float32(tmp_path):

@@ -15,7 +15,7 @@ import typer
 from mightnt.files import plain
 
 if TYPE_CHECKING:
-    from mightnt.experiments.parts import Watcher
+    from mightnt.watching import Watcher
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout, and nothing else there.")]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Fixes every random choice.")]

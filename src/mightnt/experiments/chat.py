@@ -7,14 +7,15 @@ a leash to what the demonstrator might do keeps it near (arXiv:2410.06213, secti
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from mightnt.errors import InputError
-from mightnt.experiments.parts import Part, Report, Watcher, open_folder, run_parts
-from mightnt.files import write_json
+from mightnt.experiments.parts import Part, Report, open_folder, run_parts
+from mightnt.files import read_json, write_json
 from mightnt.provenance import provenance
+from mightnt.watching import Watcher
 
 BASES = ("none", "single", "mixture", "pessimistic", "known")
 """Compared by default, in this order."""
@@ -68,6 +69,14 @@ PROFILES = {
 }
 
 
+def named_profile(name: str, n_demonstrations: int = 0) -> ChatProfile:
+    """The profile of this name, with another number of demonstrations if one is given; an unknown name is refused."""
+    if name not in PROFILES:
+        raise InputError(f"unknown profile {name!r}; allowed are {', '.join(PROFILES)}")
+    profile = PROFILES[name]
+    return replace(profile, n_demonstrations=(n_demonstrations,)) if n_demonstrations else profile
+
+
 def reproduce(
     folder: Path, profile: ChatProfile, seed: int, watcher: Watcher, resume: bool = False, workers: int = 2
 ) -> dict[str, Any]:
@@ -110,14 +119,17 @@ def stages(folder: Path, profile: ChatProfile, seed: int) -> Iterator[list[Part]
 
 
 def standing(profile: ChatProfile) -> list[str]:
-    """Bases measured without reinforcement learning: those compared, and the members alone."""
-    return [*(base for base in profile.bases if base != "none"), "counts"]
+    """What is measured without reinforcement learning: the bases compared, and each member alone."""
+    members = [f"network-{i}" for i in range(profile.n_networks)]
+    return [*(base for base in profile.bases if base not in ("none", "single")), *members, "counts"]
 
 
 def assemble(collected: dict[str, Any], profile: ChatProfile, seed: int) -> dict[str, Any]:
     """``results.json``: the schema is in ``audits.results``."""
-    bases = [part for name, part in collected.items() if name.startswith("base-")]
-    known = next((base for base in bases if base["name"] == "known"), None)
+    alone = [part for name, part in collected.items() if name.startswith("base-")]
+    known = next((part for part in alone if part["name"] == "known"), None)
+    gaps = {(part["n_demonstrations"], part["name"]): part["kl_base_demonstrator_nats"] for part in alone}
+    members = [row for name, part in collected.items() if name.startswith("imitators-") for row in part["members"]]
     return {
         "kind": "mightnt results",
         "version": 1,
@@ -125,15 +137,13 @@ def assemble(collected: dict[str, Any], profile: ChatProfile, seed: int) -> dict
         "profile": profile.name,
         "headline": {"budget_nats": profile.budget_nats, "n_demonstrations": profile.n_demonstrations[-1]},
         "demonstrator": known
-        and {
-            "proxy_reward": known["proxy_reward"],
-            "true_utility": known["true_utility"],
-            "episodes": known["proxy_reward"]["n"],
-        },
-        "imitators": [
-            row for name, part in collected.items() if name.startswith("imitators-") for row in part["members"]
+        and {**{key: known[key] for key in ("proxy_reward", "true_utility")}, "episodes": known["proxy_reward"]["n"]},
+        "imitators": [{**row, "gap_nats": gaps.get((row["n_demonstrations"], row["name"]))} for row in members],
+        "bases": [
+            {**part, "name": "single" if part["name"] == "network-0" else part["name"]}
+            for part in alone
+            if part["name"] != "counts" and not part["name"].startswith("network-1")
         ],
-        "bases": bases,
         "runs": [part for name, part in collected.items() if name.startswith("run-")],
         "seconds_by_part": {name: part.get("seconds") for name, part in collected.items()},
     }
@@ -178,14 +188,18 @@ def gather(folder: Path, profile: ChatProfile, seed: int, n: int, report: Report
     from mightnt.lm.imitators import ImitatorsConfig, calibrate, fit_suffix_counts, save_imitators
     from mightnt.lm.networks import load_network
 
-    config = ImitatorsConfig(n_networks=profile.n_networks)
+    config = ImitatorsConfig()
     tokenizer = chat_tokenizer()
     fitted, held_out = shared_split(n, seed)
     networks = [load_network(folder / f"fitted-{n}-{i}") for i in range(profile.n_networks)]
     counts = fit_suffix_counts(tokenizer, fitted, config)
     imitators = calibrate(tokenizer, networks, counts, fitted, held_out, config)
     save_imitators(imitators, folder / f"imitators-{n}", asdict(profile), seed)
-    rows = [{**row, "n_demonstrations": n} for row in imitators.summary["members"]]
+    seconds = [read_json(folder / "parts" / f"fit-n{n}-{i}.json")["seconds"] for i in range(profile.n_networks)]
+    rows = [
+        {**row, "n_demonstrations": n, "seconds": took}
+        for row, took in zip(imitators.summary["members"], [*seconds, 0.0, 0.0], strict=True)
+    ]
     return {**imitators.summary, "members": rows}
 
 

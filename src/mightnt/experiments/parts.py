@@ -5,18 +5,20 @@ Stop it at any time; started again with the same configuration it goes on with t
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import queue
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from mightnt.errors import InputError
 from mightnt.files import plain, read_json, write_json
+from mightnt.watching import Watcher
 
 Report = Callable[[int, int], None]
 """``(done, of)``: a part tells how far it is."""
@@ -29,19 +31,6 @@ class Part:
     name: str
     function: Callable[..., Any]
     arguments: tuple[Any, ...]
-
-
-class Watcher(Protocol):
-    """Somebody who watches parts go by."""
-
-    def began(self, name: str) -> None:
-        """A part started."""
-
-    def moved(self, name: str, done: int, of: int) -> None:
-        """A part is this far."""
-
-    def ended(self, name: str, reused: bool) -> None:
-        """A part is whole; ``reused``: it was there already."""
 
 
 def open_folder(folder: Path, config: dict[str, Any], resume: bool) -> None:
@@ -77,9 +66,9 @@ def run_parts(parts: Sequence[Part], folder: Path, watcher: Watcher, workers: in
 def run_missing(parts: Sequence[Part], places: dict[str, Path], watcher: Watcher, workers: int) -> None:
     """Run these parts; progress comes back over a queue."""
     context = multiprocessing.get_context("spawn")
-    with context.Manager() as manager:
+    with environment(FOR_WORKERS), context.Manager() as manager:
         news: queue.Queue[tuple[str, int, int]] = manager.Queue()
-        with ProcessPoolExecutor(workers, mp_context=context, initializer=one_thread) as pool:
+        with ProcessPoolExecutor(workers, mp_context=context) as pool:
             names = {pool.submit(run_part, part, places[part.name], news): part.name for part in parts}
             waiting = set(names)
             try:
@@ -101,10 +90,27 @@ def stop_workers(pool: ProcessPoolExecutor) -> None:
         process.terminate()
 
 
-def one_thread() -> None:
-    """Make this process use one thread: parts share the cores."""
-    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-        os.environ[name] = "1"
+FOR_WORKERS = {
+    **dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1"),
+    "MALLOC_TRIM_THRESHOLD_": "1000000000",
+    "MALLOC_MMAP_THRESHOLD_": "1000000000",
+}
+"""One thread each, since parts share the cores; and glibc keeps freed memory instead of faulting it in again."""
+
+
+@contextlib.contextmanager
+def environment(values: dict[str, str]) -> Iterator[None]:
+    """These variables for processes started inside; as before afterwards."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
 
 def relay(news: queue.Queue[tuple[str, int, int]], watcher: Watcher) -> None:

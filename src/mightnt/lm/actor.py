@@ -16,26 +16,16 @@ from mightnt.lm.full_kl import kl_step_nats
 from mightnt.lm.projection import tilt_to_kl
 
 N_LEDGER_FEATURES = 3
-SHARE_NOISE = 0.4
-"""Standard deviation of the logit of the share: enough to learn from, too little to matter."""
 
 
 class Policy(Protocol):
-    """Whoever decides: sees features, settles how much to spend, answers an offer with a distribution and its cost."""
+    """Whoever decides: sees features, is offered a base and a sum to spend, answers with a distribution and its cost."""
 
     def features(self, hidden: Tensor, left_nats: Tensor, toll_nats: Tensor) -> Tensor:
         """What it looks at, shape (rows, features)."""
         ...
 
-    def settle(self, features: Tensor, generator: torch.Generator) -> Tensor:
-        """How much of the remaining budget to spend here: the logit of a share, drawn, shape (rows,)."""
-        ...
-
-    def log_settle(self, features: Tensor, settled: Tensor) -> Tensor:
-        """Log-density of what was settled, shape (rows,)."""
-        ...
-
-    def policy(self, features: Tensor, log_base: Tensor, settled: Tensor, spendable_nats: Tensor) -> tuple[Tensor, Tensor]:
+    def policy(self, features: Tensor, log_base: Tensor, spendable_nats: Tensor) -> tuple[Tensor, Tensor]:
         """``(log pi, KL spent on top of the toll)``, shapes (rows, tokens + 1), (rows,)."""
         ...
 
@@ -47,15 +37,7 @@ class Stay:
         """Nothing."""
         return hidden[:, :0]
 
-    def settle(self, features: Tensor, generator: torch.Generator) -> Tensor:
-        """Nothing to settle."""
-        return torch.zeros(len(features))
-
-    def log_settle(self, features: Tensor, settled: Tensor) -> Tensor:
-        """Certain."""
-        return torch.zeros(len(features))
-
-    def policy(self, features: Tensor, log_base: Tensor, settled: Tensor, spendable_nats: Tensor) -> tuple[Tensor, Tensor]:
+    def policy(self, features: Tensor, log_base: Tensor, spendable_nats: Tensor) -> tuple[Tensor, Tensor]:
         """What is offered."""
         return log_base, torch.zeros_like(spendable_nats)
 
@@ -94,29 +76,17 @@ class Actor(nn.Module):
         ledger = torch.stack([left / scale, torch.log1p(left) / 3.0, toll_nats.clamp(max=2.0)], dim=1)
         return torch.cat([hidden.float(), ledger.float()], dim=1)
 
-    def settle(self, features: Tensor, generator: torch.Generator) -> Tensor:
-        """The logit of the share of the remaining budget to spend, drawn from a normal, shape (rows,).
-
-        Drawn, because what is left is part of the next state: were the share a function of the parameters alone, the
-        policy gradient would not see what spending costs later.
-        """
-        mean: Tensor = self.share(self.body(features)).squeeze(1)
-        return mean + SHARE_NOISE * torch.randn(mean.shape, generator=generator)
-
-    def log_settle(self, features: Tensor, settled: Tensor) -> Tensor:
-        """Log-density of the share's logit up to a constant, shape (rows,)."""
-        mean: Tensor = self.share(self.body(features)).squeeze(1)
-        return -0.5 * ((settled - mean) / SHARE_NOISE).square()
-
-    def policy(self, features: Tensor, log_base: Tensor, settled: Tensor, spendable_nats: Tensor) -> tuple[Tensor, Tensor]:
+    def policy(self, features: Tensor, log_base: Tensor, spendable_nats: Tensor) -> tuple[Tensor, Tensor]:
         """``(log pi over tokens and asking, KL spent on top of the toll)``, float64, shapes (rows, tokens + 1), (rows,).
 
         pi = base tilted along the proposed logits until KL(pi || normalized base) = share x ``spendable_nats``; without a
         constraint pi is proportional to base x exp(logits).
         """
-        leaning = self.leaning(self.body(features)).double()
+        body = self.body(features)
+        leaning = self.leaning(body).double()
         if self.account.constrained:
-            log_policy = tilt_to_kl(log_base, leaning, torch.sigmoid(settled.double()) * spendable_nats)
+            share = torch.sigmoid(self.share(body)).squeeze(1).double()
+            log_policy = tilt_to_kl(log_base, leaning, share * spendable_nats)
         else:
             log_policy = torch.log_softmax(log_base + leaning, dim=1)
         return log_policy, kl_step_nats(log_policy, log_base)

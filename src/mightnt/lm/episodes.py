@@ -107,8 +107,7 @@ def choose(
         rows, toll, log_base = acting[deciding.numpy()], offered.toll_nats[deciding], offered.log_base[deciding]
         spendable = (left[deciding] - toll).clamp(min=0.0)
         features = cast.actor.features(step.hidden[deciding], left[deciding], toll)
-        settled = cast.actor.settle(features, generator)
-        log_policy, tilt = cast.actor.policy(features, log_base, settled, spendable)
+        log_policy, tilt = cast.actor.policy(features, log_base, spendable)
         choice = draw(log_policy, generator)
         cost[deciding] = toll + tilt
         noted = {}
@@ -121,9 +120,8 @@ def choose(
             features=features,
             log_base=log_base,
             spendable=spendable,
-            settled=settled,
             choice=choice,
-            log_probability=pick(log_policy, choice) + cast.actor.log_settle(features, settled),
+            log_probability=pick(log_policy, choice),
             **noted,
         )
         asks = choice == log_nu.shape[1]

@@ -6,7 +6,7 @@ fails as a pessimistic base, together they hold (docs/results.md).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from mightnt.dialogues import Dialogue, read_dialogues, split_dialogues, write_dialogues
+from mightnt.dialogues import Dialogue, read_dialogues, write_dialogues
 from mightnt.errors import InputError
 from mightnt.files import read_json, replacing, write_json
 from mightnt.lm.bases.capped import Capped
@@ -27,8 +27,7 @@ from mightnt.lm.bases.mixture import Mixture
 from mightnt.lm.bases.single import Single
 from mightnt.lm.calibration import log_cap_nats, mixture_log_weights
 from mightnt.lm.members import Members
-from mightnt.lm.fitting import FitConfig, fit
-from mightnt.lm.networks import NetworkMember, NetworkShape, build_network, load_network, save_network
+from mightnt.lm.networks import NetworkMember, load_network, save_network
 from mightnt.lm.scoring import token_log_probs
 from mightnt.lm.tokens import EncodedDialogues, Marks, encode, load_tokenizer, marks_of, save_tokenizer
 from mightnt.models.counts import SuffixCounts, SuffixTable, Support, fit_counts, suffixes_of
@@ -41,16 +40,8 @@ BASES = ("none", "single", "mixture", "pessimistic", "pessimistic-minimum", "cou
 
 @dataclass(frozen=True)
 class ImitatorsConfig:
-    """How a set of imitators is made."""
+    """How counts are made and how a set of imitators is calibrated."""
 
-    n_networks: int = 2
-    """Networks that differ in their seed."""
-    shape: NetworkShape = field(default_factory=NetworkShape)
-    """Of networks made from scratch."""
-    pretraining: FitConfig = field(default_factory=FitConfig)
-    """On other authors' chats, where there are any."""
-    fitting: FitConfig = field(default_factory=FitConfig)
-    """On the demonstrations."""
     held_out_fraction: float = 0.1
     """Share of the demonstrations kept for checking."""
     longest_suffix: int = 4
@@ -88,8 +79,8 @@ class Imitators:
         return marks_of(self.tokenizer)
 
     def base(self, name: str) -> Base:
-        """The base of this name; ``none`` is the first network, to be used without a constraint."""
-        if name in ("none", "single"):
+        """The base of this name; ``none`` is the first network, to be used without a constraint; ``network-2`` the third."""
+        if name in ("none", "single") or name.startswith("network-"):
             return Single(name)
         if name == "counts":
             return Single(name, of_counts=True)
@@ -104,8 +95,9 @@ class Imitators:
         raise InputError(f"unknown base {name!r}; allowed are {', '.join(BASES)}")
 
     def members(self, base: str) -> Members:
-        """Just the members that this base looks at; the first network is always there, for the actor."""
-        networks = self.networks if base == "mixture" else self.networks[:1]
+        """Just the members that this base looks at; a first network is always there, for the actor."""
+        first = int(base.removeprefix("network-")) if base.startswith("network-") else 0
+        networks = self.networks if base == "mixture" else self.networks[first : first + 1]
         with_counts = base in ("mixture", "pessimistic", "pessimistic-minimum", "counts")
         return Members(
             [NetworkMember(network) for network in networks],
@@ -113,43 +105,6 @@ class Imitators:
             self.counts if with_counts else None,
             self.support if base == "pessimistic" else None,
         )
-
-
-Progress = Callable[[str, int, int], None]
-"""``(what, done, of)``."""
-
-
-def fit_imitators(
-    demonstrations: Sequence[Dialogue],
-    tokenizer: PreTrainedTokenizerBase,
-    config: ImitatorsConfig,
-    seed: int,
-    pretrained: Sequence[PreTrainedModel] | None = None,
-    progress: Progress | None = None,
-) -> Imitators:
-    """Fit networks and counts to demonstrations, and calibrate them on those held out.
-
-    Args:
-        pretrained: networks that have learnt from others already, at least ``config.n_networks``; they are fitted on in
-            place. ``None`` builds them from scratch.
-
-    Deterministic given ``seed``. Errors: :class:`~mightnt.errors.InputError` with fewer than ten dialogues.
-    """
-    fitted, held_out = split_dialogues(demonstrations, config.held_out_fraction, seed)
-    corpus = encode(tokenizer, fitted)
-    networks = []
-    for i in range(config.n_networks):
-        network = pretrained[i] if pretrained else build_network(config.shape, len(tokenizer), seed + i)
-        steps = config.fitting.steps
-        fit(
-            network,
-            corpus,
-            config.fitting,
-            seed + i,
-            on_step=(lambda step, _loss, i=i: progress(f"network {i}", step, steps)) if progress else None,
-        )
-        networks.append(network)
-    return calibrate(tokenizer, networks, fit_suffix_counts(tokenizer, fitted, config), fitted, held_out, config)
 
 
 def fit_suffix_counts(
@@ -173,7 +128,8 @@ def calibrate(
     check = encode(tokenizer, held_out)
     scores = member_scores(networks, counts, check)
     dialogue, turn = dialogue_of(check)[check.is_action], check.turn[check.is_action].astype(np.int64)
-    per_dialogue = np.stack([np.bincount(dialogue, row, minlength=len(held_out)) for row in scores], axis=1)
+    sums = [np.bincount(dialogue, row, minlength=len(held_out)) for row in scores]
+    per_dialogue = np.stack(sums, axis=1).astype(np.float64)
     cap = log_cap_nats(scores[0] - scores[-1], dialogue, turn, config.veto_rate)
     log_weights = mixture_log_weights(per_dialogue)
     summary = summarize(scores, per_dialogue, dialogue, turn, log_weights, cap)

@@ -28,12 +28,10 @@ class Decisions:
     """What it could choose from, (n, tokens + 1), normalized, asking last."""
     spendable_nats: Tensor
     """What was left after the toll, (n,)."""
-    settled: Tensor
-    """The logit of the share of it that the actor settled on, (n,)."""
     choice: Tensor
     """Token, or n_tokens for asking, (n,)."""
     log_probability: Tensor
-    """log pi(choice) + log-density of the share, (n,)."""
+    """log pi(choice), (n,)."""
     cost_nats: Tensor
     """Toll plus tilt: what the ledger was charged, (n,)."""
     kl_demonstrator_nats: Tensor | None
@@ -85,7 +83,6 @@ class Ledgers:
             features=joined["features"],
             log_base=joined["log_base"],
             spendable_nats=joined["spendable"],
-            settled=joined["settled"],
             choice=joined["choice"],
             log_probability=joined["log_probability"],
             cost_nats=joined["cost"],

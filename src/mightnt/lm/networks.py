@@ -7,7 +7,9 @@ every other network and is the oracle of that path. Everything is float32, and d
 
 from __future__ import annotations
 
+import contextlib
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,29 +17,13 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 from transformers import AutoModelForCausalLM, DynamicCache, LlamaConfig, LlamaForCausalLM
+from transformers.utils import logging
 
 from mightnt.errors import ContractError, InputError
-from mightnt.lm.fitting import FitConfig, FitRecord, fit
 from mightnt.lm.llama import LlamaReader, is_plain_llama
-from mightnt.lm.scoring import Network, check_length, context_tokens, log_loss, scores, token_log_probs
+from mightnt.lm.scoring import Network as Network
+from mightnt.lm.scoring import check_length, context_tokens
 from mightnt.lm.tokens import FastTokenizer, first_line, is_local, moving_into, save_tokenizer
-
-__all__ = [
-    "FitConfig",
-    "FitRecord",
-    "Network",
-    "NetworkMember",
-    "NetworkShape",
-    "NetworkState",
-    "build_network",
-    "fit",
-    "load_network",
-    "log_loss",
-    "resize_for",
-    "save_network",
-    "scores",
-    "token_log_probs",
-]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +34,8 @@ class NetworkShape:
     """Numbers in a hidden state; a multiple of twice ``heads``."""
     layers: int = 2
     """Transformer blocks."""
-    heads: int = 4
-    """Attention heads in each."""
+    heads: int = 2
+    """Attention heads in each; reading token by token takes longer with more."""
     context: int = 256
     """Longest dialogue, in tokens, that it can read."""
 
@@ -63,7 +49,11 @@ class NetworkShape:
 
 
 def build_network(shape: NetworkShape, vocabulary_size: int, seed: int) -> Network:
-    """A fresh ``LlamaForCausalLM``; the same seed gives the same weights, and no other random state is touched."""
+    """A fresh ``LlamaForCausalLM``; the same seed gives the same weights, and no other random state is touched.
+
+    Weights have standard deviation 1 / (2 sqrt(width)): the usual 0.02 is meant for wide networks, and narrow ones with
+    tied embeddings hardly learn from it.
+    """
     config = LlamaConfig(
         vocab_size=vocabulary_size,
         hidden_size=shape.width,
@@ -72,6 +62,7 @@ def build_network(shape: NetworkShape, vocabulary_size: int, seed: int) -> Netwo
         num_attention_heads=shape.heads,
         max_position_embeddings=shape.context,
         tie_word_embeddings=True,
+        initializer_range=0.5 / math.sqrt(shape.width),
         bos_token_id=None,
         eos_token_id=None,
     )
@@ -86,28 +77,43 @@ def load_network(path_or_name: Path | str) -> Network:
     Weights are read from safetensors only, and code that comes with a model is never run.
     Errors: :class:`~mightnt.errors.InputError` for a folder that holds no such model, or one with weights missing.
     """
+    local = is_local(path_or_name)
     try:
-        network, report = AutoModelForCausalLM.from_pretrained(
-            str(path_or_name),
-            local_files_only=is_local(path_or_name),
-            use_safetensors=True,
-            trust_remote_code=False,
-            dtype=torch.float32,
-            output_loading_info=True,
-        )
+        with no_progress_bars():
+            network, report = AutoModelForCausalLM.from_pretrained(
+                str(path_or_name),
+                local_files_only=local,
+                use_safetensors=True,
+                trust_remote_code=False,
+                dtype=torch.float32,
+                output_loading_info=True,
+            )
     except Exception as error:  # transformers raises many kinds; to the user they are one
-        raise InputError(f"{path_or_name}: no causal language model in safetensors ({first_line(error)})") from error
+        what = "no causal language model in safetensors" if local else "no such folder, nor a model that can be fetched"
+        raise InputError(f"{path_or_name}: {what} ({first_line(error)})") from error
     missing = sorted(report["missing_keys"]) + sorted(str(key) for key in report["mismatched_keys"])
     if missing:
         raise InputError(f"{path_or_name}: weights are missing or of another shape: {', '.join(missing[:3])}")
     return network.eval()
 
 
+@contextlib.contextmanager
+def no_progress_bars() -> Iterator[None]:
+    """Keep transformers from drawing progress bars: loading a network here takes an instant, or says why not."""
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
+
+
 def save_network(network: Network, folder: Path, tokenizer: FastTokenizer | None = None) -> None:
     """Write the network (safetensors), and its tokenizer if given, into ``folder``; never half of it."""
     if tokenizer is not None:
         save_tokenizer(tokenizer, folder)
-    with moving_into(folder, last="config.json") as temporary:
+    with moving_into(folder, last="config.json") as temporary, no_progress_bars():
         network.save_pretrained(temporary)
 
 

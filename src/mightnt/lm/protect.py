@@ -1,5 +1,10 @@
 """Protected reinforcement learning: PPO (Schulman et al. 2017) of an actor that cannot overspend its KL budget.
 
+What a token costs follows from the parameters, not from the token drawn, so the likelihood-ratio gradient does not see what
+spending takes away from later tokens. Every nat therefore has a price: the objective is reward - price x KL, the cost of a
+decision enters its own gradient directly and that of later decisions through the returns, and the price moves until episodes
+spend nearly all of their budget (dual ascent). The budget itself is kept by the projection, whatever the price.
+
 Left out on purpose: several actors in parallel environments (rows of one batch are enough), value clipping, entropy bonus
 (the budget already keeps the policy near its base), learning-rate schedules, early stopping on KL to the old policy,
 fine-tuning of the base (it is frozen, so its hidden states and log-probabilities are computed once, in the rollout).
@@ -16,11 +21,13 @@ asks_per_turn       turns in which the demonstrator was asked, per turn of the a
 policy_loss         clipped surrogate, last pass
 value_loss          squared error of the value, last pass
 clip_fraction       share of decisions beyond the clip range, last pass
+price_per_nat       what a nat cost this round, in units of the reward of an episode
 ==================  =====================================================================================================
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -32,7 +39,7 @@ from mightnt.errors import InputError
 from mightnt.lm.actor import Actor
 from mightnt.lm.bases.contract import pick
 from mightnt.lm.episodes import Cast, Episodes, play_episodes
-from mightnt.lm.ledgers import Decisions
+from mightnt.lm.ledgers import Decisions, IntArray
 from mightnt.prediction import FloatArray
 
 Log = dict[str, float | None]
@@ -60,6 +67,14 @@ class ProtectConfig:
     """Of the value's squared error in the loss."""
     gradient_norm: float = 1.0
     """Gradients are scaled down to this norm."""
+    first_price: float = 0.005
+    """Price of a nat in the first round, in units of an episode's reward; it never falls below a fifth of this."""
+    unspent_target: float = 0.03
+    """Share of the budget that episodes should leave; the price moves towards it."""
+    price_step: float = 0.1
+    """How fast the price moves."""
+    price_step_limit: float = 0.15
+    """Largest change of its logarithm in a round."""
 
 
 @dataclass
@@ -68,12 +83,14 @@ class Training:
 
     actor: Actor
     optimizer: torch.optim.Adam
+    price: float
+    """Of a nat, in units of an episode's reward."""
     log: list[Log]
 
     @classmethod
     def fresh(cls, actor: Actor, config: ProtectConfig) -> Training:
         """Nothing learnt yet."""
-        return cls(actor, torch.optim.Adam(actor.parameters(), lr=config.learning_rate), [])
+        return cls(actor, torch.optim.Adam(actor.parameters(), lr=config.learning_rate), config.first_price, [])
 
 
 def protect(
@@ -93,8 +110,10 @@ def protect(
     while len(training.log) < config.iterations:
         draw_seed = round_seed(seed, len(training.log))
         episodes = play_episodes(cast, config.episodes, seed=draw_seed)
-        learnt = learn(training.actor, training.optimizer, episodes.decisions, config, draw_seed)
-        training.log.append(summarize(episodes) | learnt)
+        training.log.append(summarize(episodes) | learn(training, episodes.decisions, config, draw_seed))
+        if cast.account.constrained and cast.account.budget_nats > 0:
+            spent_share = float(episodes.spent_nats.mean()) / cast.account.budget_nats
+            training.price = next_price(training.price, spent_share, config)
         if on_iteration:
             on_iteration(training)
 
@@ -104,60 +123,82 @@ def round_seed(seed: int, iteration: int) -> int:
     return int(np.random.SeedSequence([seed, iteration]).generate_state(1)[0])
 
 
-def learn(
-    actor: Actor, optimizer: torch.optim.Optimizer, decisions: Decisions, config: ProtectConfig, seed: int
-) -> Log:
+def learn(training: Training, decisions: Decisions, config: ProtectConfig, seed: int) -> Log:
     """Several passes of clipped policy gradient over the decisions of one round."""
+    actor, optimizer = training.actor, training.optimizer
+    price = training.price if actor.account.constrained else 0.0
     if not len(decisions.row):
-        return {"policy_loss": None, "value_loss": None, "clip_fraction": None}
+        return {"policy_loss": None, "value_loss": None, "clip_fraction": None, "price_per_nat": price}
     with torch.no_grad():
         value = actor.value(decisions.features)
-    advantage, target = advantages(decisions, value.double().numpy(), config.trace)
-    advantage = (advantage - advantage.mean()) / (advantage.std() + 1e-8)
+    gain = decisions.reward - price * decisions.cost_nats.numpy()
+    advantage, target = advantages(decisions.row, gain, value.double().numpy(), config.trace)
+    scale = float(advantage.std()) + 1e-8
+    advantage = (advantage - advantage.mean()) / scale
     generator = torch.Generator().manual_seed(seed)
     for _ in range(config.passes):
         order = torch.randperm(len(target), generator=generator)
         for batch in order.chunk(config.minibatches):
-            last = surrogate(actor, decisions, batch, advantage[batch], target[batch], config)
+            last = surrogate(actor, decisions, batch, advantage[batch], target[batch], price / scale, config)
             if not torch.isfinite(last[0]):
-                raise InputError(
-                    "the loss is not a number; is the reward finite? nothing was saved from this iteration"
-                )
+                raise InputError("the loss is not a number; is the reward finite? this iteration was not kept")
             optimizer.zero_grad()
             last[0].backward()  # type: ignore[no-untyped-call]
             torch.nn.utils.clip_grad_norm_(actor.parameters(), config.gradient_norm)
             optimizer.step()
     _, policy_loss, value_loss, clipped = (float(term.detach()) for term in last)
-    return {"policy_loss": policy_loss, "value_loss": value_loss, "clip_fraction": clipped}
+    return {"policy_loss": policy_loss, "value_loss": value_loss, "clip_fraction": clipped, "price_per_nat": price}
 
 
 def surrogate(
-    actor: Actor, decisions: Decisions, batch: Tensor, advantage: Tensor, target: Tensor, config: ProtectConfig
+    actor: Actor,
+    decisions: Decisions,
+    batch: Tensor,
+    advantage: Tensor,
+    target: Tensor,
+    price: float,
+    config: ProtectConfig,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """``(loss, policy loss, value loss, clip fraction)`` of a minibatch: -E min(r A, clip(r) A) + c E (V - target)^2."""
-    features, settled = decisions.features[batch], decisions.settled[batch]
-    log_policy, _ = actor.policy(features, decisions.log_base[batch], settled, decisions.spendable_nats[batch])
-    log_probability = pick(log_policy, decisions.choice[batch]) + actor.log_settle(features, settled)
-    ratio = (log_probability - decisions.log_probability[batch]).exp()
+    """``(loss, policy loss, value loss, clip fraction)`` of a minibatch.
+
+    Loss = -E min(r A, clip(r) A) + price E KL(pi || base) + c E (V - target)^2, with r the probability ratio to the policy that
+    played.
+    """
+    features = decisions.features[batch]
+    log_policy, tilt = actor.policy(features, decisions.log_base[batch], decisions.spendable_nats[batch])
+    ratio = (pick(log_policy, decisions.choice[batch]) - decisions.log_probability[batch]).exp()
     bounded = ratio.clamp(1.0 - config.clip, 1.0 + config.clip)
     policy_loss = -torch.minimum(ratio * advantage, bounded * advantage).mean()
     value_loss = (actor.value(features).double() - target).square().mean()
-    return policy_loss + config.value_weight * value_loss, policy_loss, value_loss, (ratio != bounded).double().mean()
+    loss = policy_loss + (price * tilt.mean() if price else 0.0) + config.value_weight * value_loss
+    return loss, policy_loss, value_loss, (ratio != bounded).double().mean()
 
 
-def advantages(decisions: Decisions, value: FloatArray, trace: float) -> tuple[Tensor, Tensor]:
-    """Generalized advantage estimates and value targets, undiscounted, shape (n,): decisions of a row follow each other.
+def next_price(price: float, spent_share: float, config: ProtectConfig) -> float:
+    """The price of a nat for the next round: up when episodes leave less than the target unspent, down when more.
 
-    delta_t = r_t + V_{t+1} - V_t, A_t = delta_t + lambda A_{t+1}, with V = A = 0 after a row's last decision.
+    log price += step x log(target unspent / unspent), each step at most ``config.price_step_limit``. The floor keeps the price
+    from vanishing while a young policy has not yet found anything to spend on.
+    """
+    unspent = min(max(1.0 - spent_share, 1e-3), 1.0)
+    step = config.price_step * math.log(config.unspent_target / unspent)
+    moved = price * math.exp(min(max(step, -config.price_step_limit), config.price_step_limit))
+    return max(moved, config.first_price / 5)
+
+
+def advantages(row: IntArray, gain: FloatArray, value: FloatArray, trace: float) -> tuple[Tensor, Tensor]:
+    """Generalized advantage estimates and value targets, undiscounted, each of shape (n,); decisions in order of time.
+
+    delta_t = gain_t + V_{t+1} - V_t, A_t = delta_t + lambda A_{t+1} along each row, with V = A = 0 after its last decision.
     """
     advantage = np.zeros(len(value))
-    rows = int(decisions.row.max(initial=-1)) + 1
+    rows = int(row.max(initial=-1)) + 1
     next_value, next_advantage = np.zeros(rows), np.zeros(rows)
     for i in range(len(value) - 1, -1, -1):
-        row = decisions.row[i]
-        delta = decisions.reward[i] + next_value[row] - value[i]
-        advantage[i] = delta + trace * next_advantage[row]
-        next_value[row], next_advantage[row] = value[i], advantage[i]
+        r = row[i]
+        delta = gain[i] + next_value[r] - value[i]
+        advantage[i] = delta + trace * next_advantage[r]
+        next_value[r], next_advantage[r] = value[i], advantage[i]
     return torch.from_numpy(advantage), torch.from_numpy(advantage + value)
 
 

@@ -21,7 +21,7 @@ from mightnt.errors import InputError
 
 ALLOWED = "sentiment, hf:NAME_OR_PATH (a Hugging Face classifier) or module:function (your own)"
 EMPTY_REPLY_SCORE = 0.5
-"""What the built-in rewards give to silence: neither good nor bad."""
+"""What silence gets: neither good nor bad."""
 BATCH_REPLIES = 32
 LONGEST_REPLY_TOKENS = 512
 SHOWN_CHARACTERS = 60
@@ -97,9 +97,9 @@ def _shortened(reply: str) -> str:
 
 
 def sentiment(replies: list[str], /) -> list[float]:
-    """VADER's compound sentiment of each reply, moved from [-1, 1] to [0, 1] by (c + 1) / 2; an empty reply scores 0.5."""
+    """VADER's compound sentiment c of each reply as (c + 1) / 2, in [0, 1]; an empty reply has c = 0 and scores 0.5."""
     analyzer = _vader()
-    return [(analyzer.polarity_scores(r)["compound"] + 1) / 2 if r.strip() else EMPTY_REPLY_SCORE for r in replies]
+    return [(analyzer.polarity_scores(reply)["compound"] + 1) / 2 for reply in replies]
 
 
 @functools.cache

@@ -130,7 +130,8 @@ def floors(batch: Episodes) -> FloatArray:
     asking = batch.decisions.log_base[:, -1].double().numpy()
     with np.errstate(divide="ignore"):
         floor = -np.log1p(-np.minimum(np.exp(asking), 1.0))
-    return np.bincount(batch.decisions.row, np.where(np.isneginf(asking), 0.0, floor), minlength=len(batch.turns))
+    known = np.where(np.isneginf(asking), 0.0, floor)
+    return np.bincount(batch.decisions.row, known, minlength=len(batch.turns)).astype(np.float64)
 
 
 def measures(batches: list[Episodes], account: Account) -> dict[str, Any]:
@@ -193,7 +194,7 @@ def by_place(batch: Episodes, values: FloatArray) -> FloatArray:
     rows = batch.decisions.row[order]
     place = np.empty(len(rows), dtype=np.int64)
     place[order] = np.arange(len(rows)) - np.searchsorted(rows, rows)
-    return np.bincount(place, values)
+    return np.bincount(place, values).astype(np.float64)
 
 
 def pooled(sums: list[FloatArray], n: int) -> list[float]:

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mightnt.dialogues import Dialogue
 from mightnt.errors import InputError
-from mightnt.lm.tokens import FastTokenizer, content_tokens, decode_reply, marks_of
+from mightnt.lm.rewards import Reward
+from mightnt.lm.tokens import FastTokenizer, decode_reply, encode, marks_of
 from mightnt.prediction import FloatArray
 from mightnt.worlds.chat import words
 from mightnt.worlds.chat.corpus import N_ROUNDS
 from mightnt.worlds.chat.demonstrator import ChatDemonstrator, TurnState, merge_rows
 from mightnt.worlds.chat.student import Student, reply, respond
-
-if TYPE_CHECKING:
-    from mightnt.lm.rewards import Reward
 
 Rows = NDArray[np.int64]
 """Indices of episodes."""
@@ -162,23 +160,15 @@ def openings(tokenizer: FastTokenizer, dialogues: Sequence[Dialogue], longest: i
     Openings longer than ``longest`` tokens lose their beginning at a turn's start; a dialogue in which the assistant never
     answers a user opens with the bare mark.
     """
-    marks = marks_of(tokenizer)
+    corpus, end = encode(tokenizer, dialogues), marks_of(tokenizer).assistant
     found = []
-    for dialogue in dialogues:
+    for i, dialogue in enumerate(dialogues):
         roles = [message.role for message in dialogue]
         first_user = roles.index("user") if "user" in roles else len(roles)
-        answer = next((i for i in range(first_user, len(roles)) if roles[i] == "assistant"), 0)
-        turns = encode_turns(tokenizer, dialogue[:answer])
-        while sum(map(len, turns)) + 1 > longest:
-            turns = turns[1:]
-        found.append([*(token for turn in turns for token in turn), marks.assistant])
+        answer = next((k for k in range(first_user, len(roles)) if roles[k] == "assistant"), 0)
+        tokens, turn = (column[corpus.starts[i] : corpus.starts[i + 1]] for column in (corpus.tokens, corpus.turn))
+        first = next(k for k in range(answer + 1) if ((turn >= k) & (turn < answer)).sum() < longest)
+        found.append([*tokens[(turn >= first) & (turn < answer)].tolist(), end])
     if not found:
         raise InputError("no dialogue to open an episode with")
     return found
-
-
-def encode_turns(tokenizer: FastTokenizer, messages: Dialogue) -> list[list[int]]:
-    """The tokens of each message: its role mark, its content, its end."""
-    marks = marks_of(tokenizer)
-    contents = content_tokens(tokenizer, [message.content for message in messages]) if messages else []
-    return [[marks.role(m.role), *content, marks.end] for m, content in zip(messages, contents, strict=True)]

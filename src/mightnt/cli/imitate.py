@@ -1,0 +1,64 @@
+"""``mightnt imitate DEMOS.jsonl``: fit a set of imitators to demonstrations."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from mightnt.cli.options import Json, Out, Resume, Seed, print_json, progress
+
+
+def imitate(
+    demonstrations: Annotated[Path, typer.Argument(metavar="DEMOS.jsonl", help="Chats; assistant turns demonstrate.")],
+    out: Out,
+    model: Annotated[
+        str, typer.Option("--model", help="A pre-trained model's folder or name; none: from scratch.")
+    ] = "",
+    pretrain_on: Annotated[
+        Path | None, typer.Option("--pretrain-on", help="Other people's chats to learn from first (from scratch only).")
+    ] = None,
+    networks: Annotated[int, typer.Option("--networks", min=1, help="Networks in the mixture.")] = 2,
+    steps: Annotated[int, typer.Option("--steps", min=1, help="Updates on the demonstrations.")] = 600,
+    vocabulary: Annotated[int, typer.Option("--vocabulary", help="Tokens of the vocabulary, from scratch.")] = 1000,
+    width: Annotated[int, typer.Option("--width", help="Width of a network made from scratch.")] = 128,
+    seed: Seed = 0,
+    resume: Resume = False,
+    json: Json = False,
+) -> None:
+    """Fit networks and counts to demonstrations, check them on held-out ones, and save them as a folder."""
+    from mightnt.lm.imitate import ImitateConfig, imitate_file
+
+    config = ImitateConfig(model, networks, steps, vocabulary, width)
+    with progress() as watcher:
+        imitators = imitate_file(demonstrations, out, config, seed, watcher, pretrain_on=pretrain_on, resume=resume)
+    if json:
+        print_json(imitators.summary)
+    else:
+        show(imitators.summary, out)
+
+
+def show(summary: dict[str, Any], out: Path) -> None:
+    """Print how well each member predicts the held-out demonstrations."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(
+        title=f"Held out: {summary['held_out_dialogues']} dialogues, {summary['held_out_turns']} turns", box=None
+    )
+    table.title_justify = "left"
+    for name in ("member", "nats / token", "nats / turn", "nats / dialogue", "+-"):
+        table.add_column(name, justify="left" if name == "member" else "right")
+    for row in summary["members"]:
+        error = row["standard_error_per_dialogue"]
+        figures = [row[f"held_out_nats_per_{unit}"] for unit in ("token", "turn", "dialogue")]
+        table.add_row(row["name"], *(f"{figure:.2f}" for figure in figures), "-" if error is None else f"{error:.2f}")
+    console = Console(highlight=False)
+    console.print(table)
+    console.print(f"The cap of the pessimistic base: log c = {summary['log_cap_nats']:.2f} nats an episode")
+    for warning in summary["warnings"]:
+        console.print(f"[yellow]Warning:[/] {warning}")
+    console.print(
+        f"Saved in {out}; next: mightnt finetune {out} --base pessimistic --kl-budget 10 --out RUN", soft_wrap=True
+    )

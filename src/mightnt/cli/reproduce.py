@@ -1,0 +1,43 @@
+"""``mightnt reproduce``: the whole experiment in the chat world, from demonstrations to the report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mightnt.cli.audit import as_json, show
+from mightnt.cli.options import Json, Out, Resume, Seed, print_json, progress
+
+
+def reproduce(
+    profile: Annotated[str, typer.Option("--profile", help="quick, default or full.")] = "default",
+    demonstrations: Annotated[
+        int, typer.Option("--demonstrations", min=0, help="Dialogues of the demonstrator; 0: what the profile says.")
+    ] = 0,
+    out: Out = Path("runs/reproduce"),
+    seed: Seed = 0,
+    workers: Annotated[int, typer.Option("--workers", min=1, help="Processes at a time, one thread each.")] = 2,
+    resume: Resume = False,
+    json: Json = False,
+) -> None:
+    """Imitate a known demonstrator, fine-tune on every base, measure what was kept; write results.json and report.html."""
+    from mightnt.audits.report import write_report
+    from mightnt.audits.results import read_results
+    from mightnt.audits.summary import summarize
+    from mightnt.audits.verdict import judge
+    from mightnt.experiments.chat import named_profile
+    from mightnt.experiments.chat import reproduce as run
+
+    with progress() as watcher:
+        run(out, named_profile(profile, demonstrations), seed, watcher, resume, workers)
+    results = read_results([out])
+    page = out / "report.html"
+    write_report(results, page)
+    summary = summarize(results)
+    verdict = judge(summary)
+    if json:
+        print_json(as_json(summary, verdict, page))
+    else:
+        show(summary, verdict, page)

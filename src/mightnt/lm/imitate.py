@@ -1,0 +1,154 @@
+"""From a file of demonstrations to a folder of imitators."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from mightnt.dialogues import Dialogue, read_dialogues, split_dialogues
+from mightnt.errors import InputError
+from mightnt.lm.fitting import FitConfig, fit
+from mightnt.lm.imitators import (
+    Imitators,
+    ImitatorsConfig,
+    calibrate,
+    fit_suffix_counts,
+    load_imitators,
+    save_imitators,
+)
+from mightnt.lm.networks import Network, NetworkShape, build_network, load_network, resize_for
+from mightnt.lm.tokens import FastTokenizer, encode, load_tokenizer, train_bpe, with_marks
+from mightnt.watching import Watcher
+
+HELD_OUT_TURNS_FOR_A_PROMISE = 300
+"""Held-out turns below which a 1% veto rate rests on fewer than three turns."""
+
+
+@dataclass(frozen=True)
+class ImitateConfig:
+    """What a user sets for one set of imitators."""
+
+    model: str = ""
+    """Folder or name of a pre-trained causal language model; empty: made from scratch."""
+    networks: int = 2
+    """Networks; they differ in seed."""
+    steps: int = 600
+    """Updates on the demonstrations (and, before, on other chats)."""
+    vocabulary: int = 1000
+    """Tokens of the byte-pair vocabulary, from scratch."""
+    width: int = 128
+    """Width of a network, from scratch."""
+
+    def __post_init__(self) -> None:
+        if self.networks < 1 or self.steps < 1:
+            raise InputError(f"got {self.networks} networks and {self.steps} steps; at least 1 of each is needed")
+
+
+def imitate_file(
+    path: Path,
+    out: Path,
+    config: ImitateConfig,
+    seed: int,
+    watcher: Watcher,
+    pretrain_on: Path | None = None,
+    resume: bool = False,
+) -> Imitators:
+    """Fit, calibrate and save; a killed fit goes on with ``resume`` from its last checkpoint.
+
+    Errors: :class:`~mightnt.errors.InputError` for anything wrong with the files, the model or the numbers; a folder that
+    holds imitators already is left alone.
+    """
+    if (out / "imitators.json").exists() and not resume:
+        raise InputError(f"{out}: holds imitators already; choose another --out")
+    if config.model and pretrain_on:
+        raise InputError(
+            "--pretrain-on is for networks from scratch; a pre-trained --model has learnt from others already"
+        )
+    demonstrations = read_dialogues(path)
+    others = read_dialogues(pretrain_on) if pretrain_on else []
+    settings = ImitatorsConfig()
+    fitted, held_out = split_dialogues(demonstrations, settings.held_out_fraction, seed)
+    if (out / "imitators.json").exists():
+        return load_imitators(out)
+    tokenizer = tokenizer_for(config, [*fitted, *others])
+    networks = [
+        fitted_network(config, tokenizer, fitted, others, out, seed + i, i, watcher) for i in range(config.networks)
+    ]
+    watcher.began("calibration")
+    counts = fit_suffix_counts(tokenizer, fitted, settings)
+    imitators = calibrate(tokenizer, networks, counts, fitted, held_out, settings)
+    imitators = replace(imitators, summary={**imitators.summary, "warnings": warnings(imitators)})
+    save_imitators(imitators, out, asdict(config), seed)
+    for checkpoint in out.glob("*.checkpoint"):
+        checkpoint.unlink()
+    watcher.ended("calibration", reused=False)
+    return imitators
+
+
+def fit_config(config: ImitateConfig) -> FitConfig:
+    """Gentler for a pre-trained model than from scratch."""
+    return FitConfig(steps=config.steps, learning_rate=1e-4 if config.model else 5e-3)
+
+
+def tokenizer_for(config: ImitateConfig, dialogues: list[Dialogue]) -> FastTokenizer:
+    """The pre-trained model's, with the marks added, or byte pairs learnt from the dialogues (held-out ones excluded)."""
+    if not config.model:
+        return train_bpe(dialogues, config.vocabulary)
+    tokenizer = load_tokenizer(config.model)
+    with_marks(tokenizer)
+    return tokenizer
+
+
+def fitted_network(
+    config: ImitateConfig,
+    tokenizer: FastTokenizer,
+    fitted: list[Dialogue],
+    others: list[Dialogue],
+    out: Path,
+    seed: int,
+    i: int,
+    watcher: Watcher,
+) -> Network:
+    """One network: made or loaded, taught by others if there are any, then fitted to the demonstrations."""
+    network = new_network(config, tokenizer, seed)
+    out.mkdir(parents=True, exist_ok=True)
+    for name, dialogues in ((f"network-{i}-others", others), (f"network-{i}", fitted)):
+        if not dialogues:
+            continue
+        watcher.began(name)
+        fit(
+            network,
+            encode(tokenizer, dialogues),
+            fit_config(config),
+            seed,
+            on_step=lambda step, _loss, name=name: watcher.moved(name, step, config.steps),
+            checkpoint=out / f"{name}.checkpoint",
+        )
+        watcher.ended(name, reused=False)
+    return network
+
+
+def new_network(config: ImitateConfig, tokenizer: FastTokenizer, seed: int) -> Network:
+    """A network that has not seen the demonstrations."""
+    if not config.model:
+        shape = NetworkShape(width=config.width, layers=3, context=512)
+        return build_network(shape, len(tokenizer), seed)
+    network = load_network(config.model)
+    resize_for(network, tokenizer)
+    return network
+
+
+def warnings(imitators: Imitators) -> list[str]:
+    """What the numbers cannot promise."""
+    found = []
+    turns = imitators.summary["held_out_turns"]
+    if turns < HELD_OUT_TURNS_FOR_A_PROMISE:
+        found.append(f"only {turns} held-out turns: the cap's 1% veto rate rests on fewer than three of them")
+    rows: dict[str, Any] = {row["name"]: row["held_out_nats_per_token"] for row in imitators.summary["members"]}
+    if rows["counts"] > rows["network-0"] + 1.0:
+        found.append(
+            f"the counts predict far worse than the network ({rows['counts']:.2f} against {rows['network-0']:.2f} nats a "
+            "token): the pessimistic base will ask often or its cap will be loose; more demonstrations help"
+        )
+    return found
