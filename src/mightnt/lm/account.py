@@ -82,8 +82,11 @@ def offer(log_nu: Tensor, account: Account) -> Offer:
 
 
 def must_ask(toll_nats: Tensor, left_nats: Tensor) -> Tensor:
-    """True where even staying at the base costs more than what is left: the demonstrator takes the turn. Free, exact."""
-    return toll_nats > left_nats + TOLERANCE_NATS / 1000
+    """True where even staying at the base costs more than what is left: the demonstrator takes the turn. Free, exact.
+
+    Where nothing is vouched for (an infinite toll) there is nothing to choose from, whatever is left.
+    """
+    return (toll_nats > left_nats + TOLERANCE_NATS / 1000) | toll_nats.isinf()
 
 
 def system_kl_nats(log_policy: Tensor, log_demonstrator: Tensor) -> Tensor:

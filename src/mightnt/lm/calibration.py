@@ -63,5 +63,5 @@ def log_cap_nats(
     fresh = np.ones(len(turn), dtype=bool)
     fresh[1:] = (turn[1:] != turn[:-1]) | (episode[1:] != episode[:-1])
     worst_in_turn = np.sort(np.maximum.reduceat(running, np.flatnonzero(fresh)))
-    allowed = int(np.floor(veto_rate * len(worst_in_turn)))
-    return float(worst_in_turn[len(worst_in_turn) - 1 - allowed])
+    allowed = int(np.floor(veto_rate * len(worst_in_turn) + 1e-9))
+    return float(worst_in_turn[max(0, len(worst_in_turn) - 1 - allowed)])

@@ -144,6 +144,8 @@ class Book:
         self.demonstrator_tokens = np.zeros(rows, dtype=np.int64)
         self.kl_demonstrator = np.zeros(rows)
         self.transcripts: list[list[Said]] = [[] for _ in range(min(rows, n_transcripts))]
+        self.speaker = ["user"] * len(self.transcripts)
+        """Whose turn it is, by the last role mark."""
         self.n_tokens = 0
 
     def note_actions(self, rows: IntArray, out: Turnout) -> None:
@@ -161,8 +163,16 @@ class Book:
         """What was given or said by the user in one step."""
         self.n_tokens += len(replying)
         for row in set(range(len(self.transcripts))) - set(acting.tolist()):
-            if tokens[row] not in (marks.pad, marks.user, marks.assistant):
-                self.transcripts[row].append(Said(int(tokens[row]), "user", False))
+            self.note_given(row, [int(tokens[row])], marks)
+
+    def note_given(self, row: int, tokens: list[int], marks: Marks) -> None:
+        """Tokens of one transcript that the agent did not choose; role marks only say whose the next ones are."""
+        roles = {marks.user: "user", marks.assistant: "assistant"}
+        for token in tokens:
+            if token in roles:
+                self.speaker[row] = roles[token]
+            elif token != marks.pad:
+                self.transcripts[row].append(Said(token, self.speaker[row], False))
 
 
 @torch.no_grad()
@@ -202,6 +212,8 @@ def play_episodes(cast: Cast, rows: int, seed: int, n_transcripts: int = 0) -> E
         stage.reply(replying, tokens[replying])
         ledgers.credit(stage.fresh_reward)
         stage.fresh_reward[:] = 0.0
+    for row in range(len(book.transcripts)):
+        book.note_given(row, stage.given[row], cast.marks)
     known_demonstrator = cast.scene.demonstrator_known
     return Episodes(
         decisions=ledgers.decisions(),

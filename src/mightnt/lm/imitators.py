@@ -78,9 +78,14 @@ class Imitators:
         """Token ids of the marks."""
         return marks_of(self.tokenizer)
 
+    @property
+    def network_names(self) -> list[str]:
+        """``network-0``, ``network-1``, ..."""
+        return [f"network-{i}" for i in range(len(self.networks))]
+
     def base(self, name: str) -> Base:
         """The base of this name; ``none`` is the first network, to be used without a constraint; ``network-2`` the third."""
-        if name in ("none", "single") or name.startswith("network-"):
+        if name in ("none", "single", *self.network_names):
             return Single(name)
         if name == "counts":
             return Single(name, of_counts=True)
@@ -96,7 +101,7 @@ class Imitators:
 
     def members(self, base: str) -> Members:
         """Just the members that this base looks at; a first network is always there, for the actor."""
-        first = int(base.removeprefix("network-")) if base.startswith("network-") else 0
+        first = self.network_names.index(base) if base in self.network_names else 0
         networks = self.networks if base == "mixture" else self.networks[first : first + 1]
         with_counts = base in ("mixture", "pessimistic", "pessimistic-minimum", "counts")
         return Members(

@@ -40,6 +40,19 @@ class Decisions:
     """Proxy reward that followed before the next decision of the same episode, (n,)."""
 
 
+NO_ROWS = torch.empty(0, dtype=torch.float64)
+NOTHING = {
+    "row": torch.empty(0, dtype=torch.int64),
+    "features": torch.empty(0, 0),
+    "log_base": torch.empty(0, 1, dtype=torch.float64),
+    "spendable": NO_ROWS,
+    "choice": torch.empty(0, dtype=torch.int64),
+    "log_probability": NO_ROWS,
+    "cost": NO_ROWS,
+}
+"""The columns when every turn was the demonstrator's."""
+
+
 class Ledgers:
     """What each episode has spent, and the decisions that spent it."""
 
@@ -77,7 +90,7 @@ class Ledgers:
         reward = np.zeros(self.n)
         for numbers, amounts in self.credited:
             np.add.at(reward, numbers, amounts)
-        joined = {name: torch.cat(columns) for name, columns in self.columns.items()}
+        joined = NOTHING | {name: torch.cat(columns) for name, columns in self.columns.items()}
         return Decisions(
             row=joined["row"].numpy(),
             features=joined["features"],

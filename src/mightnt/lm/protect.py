@@ -133,7 +133,7 @@ def learn(training: Training, decisions: Decisions, config: ProtectConfig, seed:
         value = actor.value(decisions.features)
     gain = decisions.reward - price * decisions.cost_nats.numpy()
     advantage, target = advantages(decisions.row, gain, value.double().numpy(), config.trace)
-    scale = float(advantage.std()) + 1e-8
+    scale = float(advantage.std(correction=0)) + 1e-8
     advantage = (advantage - advantage.mean()) / scale
     generator = torch.Generator().manual_seed(seed)
     for _ in range(config.passes):

@@ -181,10 +181,11 @@ def joined(batches: list[Episodes], name: str) -> FloatArray | None:
 
 
 def estimate(values: FloatArray | None) -> dict[str, float] | None:
-    """Mean over episodes with its standard error (``nan`` for one episode), their number and the largest."""
+    """Mean over episodes with its standard error (``nan`` for one episode or an infinite mean), their number and the largest."""
     if values is None:
         return None
-    error = values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else float("nan")
+    with np.errstate(invalid="ignore"):
+        error = values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else float("nan")
     return {"mean": float(values.mean()), "standard_error": float(error), "n": len(values), "max": float(values.max())}
 
 
