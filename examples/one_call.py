@@ -7,31 +7,19 @@ cannot rule out "teaches until that happens, then is often silent": no demonstra
 
 import numpy as np
 
-from mightnt.audits.audit import audit
-from mightnt.bases.mixture import BayesMixture
-from mightnt.bases.pessimistic import Pessimistic
-from mightnt.constraints.budget import KLBudget
-from mightnt.desk.answer import Recorded
-from mightnt.desk.play import play
-from mightnt.history import demonstrated
-from mightnt.models.after import After
-from mightnt.models.categorical import Categorical
-from mightnt.models.finite import ModelClass
-from mightnt.models.switch import Switch
-from mightnt.planners.plan import plan
-from mightnt.worlds.tree import TreeWorld
+import mightnt as mt
 
 TEACH, PRAISE, SILENT = range(3)
-BUDGET = KLBudget(nats=5.0)
+BUDGET = mt.KLBudget(nats=5.0)
 
-demonstrator = Categorical.of([0.7, 0.299, 0.001])
-often_silent = Categorical.of([0.4, 0.1, 0.5])
-something_new = Switch(demonstrator, lambda h: any(s.symbol == 1 and not s.is_action for s in h), often_silent)
-model_class = ModelClass.of([demonstrator, something_new], [0.95, 0.05])
+demonstrator = mt.Categorical.of([0.7, 0.299, 0.001])
+often_silent = mt.Categorical.of([0.4, 0.1, 0.5])
+something_new = mt.Switch(demonstrator, lambda h: any(s.symbol == 1 and not s.is_action for s in h), often_silent)
+model_class = mt.ModelClass.of([demonstrator, something_new], [0.95, 0.05])
 
 rng = np.random.default_rng(0)
-shown = demonstrated(symbol for _ in range(40) for symbol in (rng.choice(2, p=[0.7, 0.3]), 0))
-world = TreeWorld(
+shown = mt.demonstrated(symbol for _ in range(40) for symbol in (rng.choice(2, p=[0.7, 0.3]), 0))
+world = mt.TreeWorld(
     n_actions=3,
     n_observations=2,
     horizon=4,
@@ -40,10 +28,10 @@ world = TreeWorld(
 )
 
 reports = {}
-for base in (BayesMixture(model_class), Pessimistic(model_class, top_set_level=0.02)):
-    policy = plan(world, After(base, shown), BUDGET)
-    records = [play(policy, world, desk=Recorded(demonstrator), seed=seed) for seed in range(100)]
-    reports[type(base).__name__] = audit(records, demonstrator=demonstrator)
+for base in (mt.BayesMixture(model_class), mt.Pessimistic(model_class, top_set_level=0.02)):
+    policy = mt.plan(world, mt.After(base, shown), BUDGET)
+    records = [mt.play(policy, world, desk=mt.Recorded(demonstrator), seed=seed) for seed in range(100)]
+    reports[type(base).__name__] = mt.audit(records, demonstrator=demonstrator)
     print(f"{type(base).__name__}\n{reports[type(base).__name__]}\n")
 
 mixture, pessimistic = reports["BayesMixture"], reports["Pessimistic"]

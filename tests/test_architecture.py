@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+import mightnt
+
 SOURCE = Path(__file__).parents[1] / "src" / "mightnt"
 TESTS = Path(__file__).parent
 ROOMS = (
@@ -73,6 +75,20 @@ def test_import_takes_less_than_half_a_second():
         for _ in range(5)
     )
     assert seconds < 0.5
+
+
+def test_public_names_are_where_the_types_say():
+    tree = ast.parse((SOURCE / "__init__.py").read_text(encoding="utf-8"))
+    typed = {
+        f"mightnt.{node.module.removeprefix('mightnt.')}.{alias.name}"
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("mightnt.")
+        for alias in node.names
+    }
+    assert typed == {f"mightnt.{module}.{name}" for module, names in mightnt.HOME.items() for name in names.split()}
+    assert all(getattr(mightnt, name) is not None for name in mightnt.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        mightnt.nothing  # noqa: B018
 
 
 def test_every_module_has_a_docstring_and_a_test_of_its_name():

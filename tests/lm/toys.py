@@ -77,7 +77,9 @@ class ToyScene:
         self.rng, self.states = rng, np.zeros(rows, dtype=np.int64)
         self.table = random_rows(np.random.default_rng([self.seed, 1]), N_STATES, sharpness=2.0)
         self.skill = np.zeros(rows)
-        return [[MARKS.user, *rng.integers(4, N_TOKENS, size=row % 3), MARKS.end, MARKS.assistant] for row in range(rows)]
+        return [
+            [MARKS.user, *rng.integers(4, N_TOKENS, size=row % 3), MARKS.end, MARKS.assistant] for row in range(rows)
+        ]
 
     def begin_turn(self, rows):
         self.log.append(("begin_turn", rows.tolist()))
@@ -113,3 +115,14 @@ def worth(reply):
 def toy_cast(base, account, actor, members=None, **scene):
     """A cast of toys."""
     return Cast(members or ToyMembers(), base, account, actor, ToyScene(**scene), MARKS)
+
+
+def said(networks, counts=None, supported=None, demonstrator=None):
+    """What members say, from arrays of probabilities: networks (members, rows, tokens), the others (rows, tokens)."""
+
+    def logs(probabilities):
+        return None if probabilities is None else torch.tensor(probabilities, dtype=torch.float64).log()
+
+    first = logs(networks)[0]
+    supported = None if supported is None else torch.tensor(supported)
+    return MemberStep(logs(networks), logs(counts), supported, logs(demonstrator), first[:, :0], first)
