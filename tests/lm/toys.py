@@ -69,13 +69,17 @@ class ToyScene:
     max_reply_tokens: int = 3
     demonstrator_known: bool = True
     speaks: bool = True
-    seed: int = 0
+    sure: bool = False
+    """The demonstrator always says the one token that ``sure_token`` tells."""
     log: list = field(default_factory=list)
     """Every call as (name, arguments)."""
 
     def start(self, rows, rng):
         self.rng, self.states = rng, np.zeros(rows, dtype=np.int64)
-        self.table = random_rows(np.random.default_rng([self.seed, 1]), N_STATES, sharpness=2.0)
+        self.table = random_rows(np.random.default_rng(1), N_STATES, sharpness=2.0)
+        if self.sure:
+            self.table = np.full((N_STATES, N_TOKENS), -np.inf)
+            self.table[np.arange(N_STATES), sure_token(np.arange(N_STATES))] = 0.0
         self.skill = np.zeros(rows)
         return [
             [MARKS.user, *rng.integers(4, N_TOKENS, size=row % 3), MARKS.end, MARKS.assistant] for row in range(rows)
@@ -107,6 +111,11 @@ class ToyScene:
         return self.skill if self.demonstrator_known else None
 
 
+def sure_token(states):
+    """What a sure demonstrator says here."""
+    return MARKS.end + states % 4
+
+
 def worth(reply):
     """The reward of a reply: 1/10 for each token 5 in it, plus 1/100."""
     return 0.1 * sum(token == 5 for token in reply) + 0.01
@@ -121,8 +130,8 @@ def said(networks, counts=None, supported=None, demonstrator=None):
     """What members say, from arrays of probabilities: networks (members, rows, tokens), the others (rows, tokens)."""
 
     def logs(probabilities):
-        return None if probabilities is None else torch.tensor(probabilities, dtype=torch.float64).log()
+        return None if probabilities is None else torch.from_numpy(np.array(probabilities, dtype=np.float64)).log()
 
     first = logs(networks)[0]
-    supported = None if supported is None else torch.tensor(supported)
+    supported = None if supported is None else torch.from_numpy(np.array(supported))
     return MemberStep(logs(networks), logs(counts), supported, logs(demonstrator), first[:, :0], first)

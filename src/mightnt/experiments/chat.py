@@ -35,7 +35,7 @@ class ChatProfile:
     """KL to the base that an episode may spend."""
     asking: str = "charged"
     """Which account; see ``lm.account``."""
-    iterations: int = 40
+    iterations: int = 30
     """Rounds of reinforcement learning."""
     episodes: int = 96
     """Episodes a round."""

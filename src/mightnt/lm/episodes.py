@@ -109,14 +109,14 @@ def choose(
         features = cast.actor.features(step.hidden[deciding], left[deciding], toll)
         log_policy, tilt = cast.actor.policy(features, log_base, spendable)
         choice = draw(log_policy, generator)
-        cost[deciding] = toll + tilt
+        cost[deciding] = toll + tilt.clamp(min=0.0)  # below 0 by rounding is no credit
         noted = {}
         if step.demonstrator is not None:
             kl_demonstrator[deciding] = system_kl_nats(log_policy, step.demonstrator[deciding])
             noted["kl_demonstrator"] = kl_demonstrator[deciding]
         ledgers.enter(
             rows,
-            toll + tilt,
+            cost[deciding],
             features=features,
             log_base=log_base,
             spendable=spendable,

@@ -11,14 +11,11 @@ from tests.strategies import seeds
 
 
 @given(seeds)
-def test_it_is_the_minimum_and_below_a_demonstrator_that_either_member_is_below(seed):
+def test_it_is_the_smaller_of_the_first_network_and_the_counts(seed):
     rng = np.random.default_rng(seed)
     network, counts = (np.exp(random_rows(rng, 4, zeros=0.2)) for _ in range(2))
-    nu = Minimum().predict(Minimum().start(4), said([network, np.ones_like(network)], counts)).exp().numpy()
+    nu = Minimum().predict(Minimum().start(4), said([network, np.zeros_like(network)], counts)).exp().numpy()
     np.testing.assert_allclose(nu, np.where(network < counts, network, counts), rtol=1e-12)
-    # A demonstrator that one member or the other overstates on each token, but never both.
-    mu = np.where(rng.random(nu.shape) < 0.5, network, counts)
-    assert (nu <= mu + 1e-12).all()
 
 
 def test_by_hand_with_a_true_zero():
