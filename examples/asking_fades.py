@@ -24,7 +24,7 @@ world = TreeWorld(
 )
 
 desk = Recorded(demonstrator)
-records = [play(base, world, desk=desk, asking="ask_symbol", seed=s, demonstrator=demonstrator) for s in range(12)]
+records = [play(base, world, desk=desk, asking="charged", seed=s, demonstrator=demonstrator) for s in range(12)]
 print(audit(records, demonstrator))
 
 asked = [

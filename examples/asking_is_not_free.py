@@ -7,7 +7,7 @@ four.
 
 from math import log
 
-from mightnt.constraints.asking import ask_symbol_nats, with_answers
+from mightnt.constraints.asking import charge_asking_nats, with_answers
 from mightnt.constraints.kl import kl_step_nats
 from mightnt.prediction import Prediction
 
@@ -17,7 +17,7 @@ policy = base
 
 system = with_answers(policy, demonstrator)
 truth_nats = kl_step_nats(system, demonstrator)
-charged_nats = ask_symbol_nats(policy, base)
+charged_nats = charge_asking_nats(policy, base)
 correction_nats = log(1 + base.missing)
 
 print(f"the system shows {system.probabilities.tolist()}, {truth_nats:.3f} nats from the demonstrator")

@@ -29,7 +29,7 @@ def episode(*charges, limit=2.0, **changes):
         RecordedStep(0, Chooser.AGENT, charge, None, 0.0, rest, HALF)
         for charge, rest in zip(charges, left, strict=True)
     )
-    return replace(Record(steps, limit, "no_free_asks", 0, 1.0), **changes)
+    return replace(Record(steps, limit, "floor", 0, 1.0), **changes)
 
 
 def altered(record, position, **changes):
@@ -38,11 +38,11 @@ def altered(record, position, **changes):
     return replace(record, steps=tuple(steps))
 
 
-@given(seeds, st.sampled_from([0.0, 0.7, inf]), st.sampled_from(["no_free_asks", "ask_symbol"]))
+@given(seeds, st.sampled_from([0.0, 0.7, inf]), st.sampled_from(["floor", "charged"]))
 @settings(max_examples=40, deadline=None)
 def test_what_was_played_adds_up_from_memory_and_from_disk(tmp_path_factory, seed, nats, asking):
     world, mu = random_tree(np.random.default_rng(seed), 2, 2, 3), RandomModel(seed + 2, 2)
-    policy, base = RandomModel(seed, 2, missing=0.5 * (asking == "ask_symbol")), RandomModel(seed + 1, 2, missing=0.3)
+    policy, base = RandomModel(seed, 2, missing=0.5 * (asking == "charged")), RandomModel(seed + 1, 2, missing=0.3)
     parts = {"desk": Recorded(mu), "base": base, "budget": KLBudget(nats), "asking": asking, "demonstrator": mu}
     records = [play(policy, world, seed=s, **parts) for s in range(3)]
     report = audit(records, mu)

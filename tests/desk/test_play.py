@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mightnt.bases.pessimistic import Pessimistic
-from mightnt.constraints.asking import ask_symbol_nats, with_answers
+from mightnt.constraints.asking import charge_asking_nats, with_answers
 from mightnt.constraints.budget import KLBudget
 from mightnt.constraints.kl import kl_step_nats
 from mightnt.desk.answer import Recorded
@@ -34,13 +34,13 @@ def decisions(record):
     return [step for step in record.steps if step.chooser is not Chooser.WORLD]
 
 
-@given(seeds, st.sampled_from([0.0, 0.4, 2.0, inf]), st.sampled_from(["no_free_asks", "ask_symbol"]))
+@given(seeds, st.sampled_from([0.0, 0.4, 2.0, inf]), st.sampled_from(["floor", "charged"]))
 @settings(max_examples=60, deadline=None)
 def test_every_decision_is_charged_what_it_costs_and_no_episode_overspends(seed, nats, asking):
     world = random_tree(np.random.default_rng(seed), 2, 2, HORIZON)
     mu = RandomModel(seed + 2, 2)
     base = RandomModel(seed + 1, 2, missing=0.3)
-    policy = RandomModel(seed, 2, missing=0.5 if asking == "ask_symbol" else 0.0)
+    policy = RandomModel(seed, 2, missing=0.5 if asking == "charged" else 0.0)
     record = play(
         policy, world, seed=seed, desk=Recorded(mu), base=base, budget=KLBudget(nats), asking=asking, demonstrator=mu
     )
@@ -58,7 +58,7 @@ def test_every_decision_is_charged_what_it_costs_and_no_episode_overspends(seed,
             assert step.chooser is Chooser.DEMONSTRATOR
             continue
         acting = Prediction(np.array(step.policy_log_probabilities))
-        cost = kl_step_nats(acting, beta) if asking == "no_free_asks" else ask_symbol_nats(acting, beta)
+        cost = kl_step_nats(acting, beta) if asking == "floor" else charge_asking_nats(acting, beta)
         assert step.kl_base_nats == pytest.approx(cost, abs=1e-12)
         assert step.kl_demonstrator_nats == pytest.approx(kl_step_nats(with_answers(acting, tau), tau), abs=1e-12)
         assert step.asking_probability == pytest.approx(acting.missing, abs=1e-9)
@@ -87,7 +87,7 @@ def test_it_goes_back_to_the_base_when_the_policy_cannot_be_paid():
     assert decisions(record)[-1].left_nats == pytest.approx(1 - log(2))
 
 
-def test_with_an_ask_symbol_the_base_to_go_back_to_is_the_one_that_asks():
+def test_with_an_charged_the_base_to_go_back_to_is_the_one_that_asks():
     """(0, 1) from (.5, .25) costs log 4 + log 1.25 > 1 nat; the base itself costs log 1.25 a decision: four fit, not five."""
     base = Categorical.of([0.5, 0.25])
     record = play(
@@ -97,7 +97,7 @@ def test_with_an_ask_symbol_the_base_to_go_back_to_is_the_one_that_asks():
         base=base,
         budget=KLBudget(1.0),
         desk=Recorded([0] * 5),
-        asking="ask_symbol",
+        asking="charged",
     )
     assert [step.kl_base_nats for step in decisions(record)] == pytest.approx([*[log(1.25)] * 4, 0])
     assert [step.asking_probability for step in decisions(record)] == pytest.approx([*[0.25] * 4, 1])
@@ -137,7 +137,7 @@ def test_the_pessimistic_base_itself_asks_with_the_probability_it_misses():
     pair = ModelClass.of([Categorical.of([0.8, 0.2]), Categorical.of([0.3, 0.7])])
     base, n = Pessimistic(pair, 0.05), 3000
     desk = Recorded(Categorical.of([0.8, 0.2]))
-    records = [play(base, counting(1), seed=seed, desk=desk, asking="ask_symbol") for seed in range(n)]
+    records = [play(base, counting(1), seed=seed, desk=desk, asking="charged") for seed in range(n)]
     first = [decisions(record)[0] for record in records]
     assert [step.asking_probability for step in first] == pytest.approx([0.5] * n)
     assert [step.kl_base_nats for step in first] == pytest.approx([log(1.5)] * n)
@@ -147,7 +147,7 @@ def test_the_pessimistic_base_itself_asks_with_the_probability_it_misses():
 def test_an_answer_is_evidence_for_the_base_and_an_own_step_is_not():
     pair = ModelClass.of([Categorical.of([0.99, 0.01]), Categorical.of([0.01, 0.99])])
     base = Pessimistic(pair, 0.05)  # misses .98 until it has seen the demonstrator act once
-    record = play(base, counting(3), seed=0, desk=Recorded([1] * 3), asking="ask_symbol")
+    record = play(base, counting(3), seed=0, desk=Recorded([1] * 3), asking="charged")
     first, second, third = decisions(record)
     assert first.chooser is Chooser.DEMONSTRATOR
     assert first.asking_probability == pytest.approx(0.98)
@@ -179,7 +179,7 @@ def test_no_desk_no_answer_no_act():
 
 
 def test_a_policy_that_may_ask_needs_the_account_for_it():
-    with pytest.raises(InputError, match="ask_symbol"):
+    with pytest.raises(InputError, match="charged"):
         play(Categorical.of([0.5, 0.4]), counting(), seed=0, base=Categorical.of([0.5, 0.5]))
     with pytest.raises(InputError, match="the account of asking is 'free'"):
         play(Categorical.of([0.5, 0.5]), counting(), seed=0, asking="free")

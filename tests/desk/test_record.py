@@ -16,7 +16,7 @@ def record(limit=2.0, seed=3):
         RecordedStep(0, Chooser.WORLD, 0.0, None, 0.0, limit - 0.5),
         RecordedStep(0, Chooser.DEMONSTRATOR, 0.0, 0.25, 1.0, limit - 0.5),
     )
-    return Record(steps, limit, "no_free_asks", seed, 0.75, {"policy": "SoftPolicy"})
+    return Record(steps, limit, "floor", seed, 0.75, {"policy": "SoftPolicy"})
 
 
 def test_what_is_written_is_read(tmp_path):

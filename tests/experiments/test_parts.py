@@ -1,7 +1,10 @@
 """Parts run once, survive a kill, and refuse to mix configurations."""
 
 import os
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -63,6 +66,43 @@ def test_a_failing_part_is_raised_as_it_was_and_the_rest_ends(tmp_path):
         run_parts(parts, tmp_path, Heard())
     assert time.monotonic() - started < 40
     assert not (tmp_path / "parts" / "slow.json").exists()
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks at /proc")
+def test_workers_do_not_outlive_a_killed_parent(tmp_path):
+    code = (
+        "from pathlib import Path; from mightnt.experiments.parts import Part, run_parts; "
+        "from tests.experiments.test_parts import Heard, note_pid_and_wait; "
+        f"run_parts([Part('a', note_pid_and_wait, (Path({str(tmp_path)!r}),))], Path({str(tmp_path)!r}), Heard())"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", code], cwd=Path(__file__).parents[2])
+    worker = int(wait_for(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text()))
+    parent.kill()
+    parent.wait()
+    assert wait_for(lambda: not running(worker))
+
+
+def note_pid_and_wait(folder, report):
+    (folder / "pid.part").write_text(str(os.getpid()))
+    (folder / "pid.part").rename(folder / "pid")
+    time.sleep(60)
+
+
+def running(pid):
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+    except OSError:
+        return False
+    return state != "Z"
+
+
+def wait_for(condition, seconds=30):
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if value := condition():
+            return value
+        time.sleep(0.1)
+    raise AssertionError(f"not within {seconds} s")
 
 
 def test_the_environment_is_as_before(tmp_path, monkeypatch):

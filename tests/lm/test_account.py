@@ -54,6 +54,33 @@ def test_charged_the_system_stays_within_the_extended_kl_plus_the_charge(case, t
     assert system_kl_nats(log_policy, log_mu) <= cost + 1e-9
 
 
+weights = st.lists(st.floats(1e-3, 1.0), min_size=4, max_size=4)
+
+
+@given(weights, weights, weights, st.floats(0.0, 1.0), st.sampled_from([0.0, 0.1, 0.5]))
+def test_charged_any_base_is_off_by_no_more_than_it_overstates(mu, nu, leaning, kept, threshold):
+    """For every nu: KL(system || mu) <= KL_extended + log(1 + theta) + sum pi log(nu / mu)."""
+    log_mu = torch.tensor([mu]).double().log().log_softmax(1)
+    log_nu = (torch.tensor([nu]).double() / sum(nu) * kept).log()
+    offered = offer(log_nu, Account(10.0, "charged", threshold))
+    log_policy = leaned(offered, torch.tensor([[*leaning, 0.5]]).double() * 10)
+    cost = offered.toll_nats + kl_step_nats(log_policy, offered.log_base)
+    pi = log_policy[:, :-1].exp()
+    overstated = torch.where(pi > 0, pi * (log_nu - log_mu), 0.0).sum(1)
+    assert system_kl_nats(log_policy, log_mu) <= cost + overstated + 1e-9
+
+
+def test_the_charge_is_tight():
+    """theta = .25, pi = mu / 1.25 and pi(ask) = .2: the system is mu itself, and cost plus overstatement come to 0."""
+    mu, nu = logs([0.4, 0.6]), logs([0.25, 0.5])
+    offered = offer(nu, Account(10.0, "charged", 0.1))
+    log_policy = logs([0.32, 0.48, 0.2])
+    cost = offered.toll_nats + kl_step_nats(log_policy, offered.log_base)
+    overstated = (log_policy[:, :-1].exp() * (nu - mu)).sum(1)
+    assert float(system_kl_nats(log_policy, mu)) == pytest.approx(0.0, abs=1e-12)
+    assert float(cost + overstated) == pytest.approx(0.0, abs=1e-12)
+
+
 @given(cases())
 def test_on_the_floor_the_policy_stays_within_its_kl_to_the_base(case):
     """For nu <= mu: KL(pi || mu) <= KL(pi || nu), which is the toll plus the KL to the normalized base."""

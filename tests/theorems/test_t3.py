@@ -19,7 +19,7 @@ from scipy.stats import beta as beta_distribution
 
 from mightnt.bases.mixture import BayesMixture
 from mightnt.bases.pessimistic import Pessimistic
-from mightnt.constraints.asking import ask_symbol_nats, with_answers
+from mightnt.constraints.asking import charge_asking_nats, with_answers
 from mightnt.constraints.kl import kl_adaptive_nats, kl_expected_nats, kl_max_observations_nats, kl_step_nats
 from mightnt.history import Chooser, Step, demonstrated
 from mightnt.models.after import After
@@ -252,16 +252,16 @@ def test_asking_is_tight():
     shares = []
     for theta in (0.5, 0.1, 0.01, 0.001):
         mu, nu = Prediction.of([1 - theta, theta]), Prediction.of([1 - theta, 0])
-        shares.append(kl_step_nats(with_answers(nu, mu), mu) / ask_symbol_nats(nu, nu))
+        shares.append(kl_step_nats(with_answers(nu, mu), mu) / charge_asking_nats(nu, nu))
     assert shares == sorted(shares)
     assert 0.99 < shares[-1] <= 1
 
 
 def test_asking_needs_its_correction_and_a_base_below_the_demonstrator():
     mu, nu = Prediction.of([0.5, 0.5]), Prediction.of([0.5, 0.0])
-    extended = ask_symbol_nats(nu, nu) - log(1.5)
+    extended = charge_asking_nats(nu, nu) - log(1.5)
     truth = kl_step_nats(with_answers(nu, mu), mu)
     assert extended == pytest.approx(0, abs=1e-12)
     assert truth == pytest.approx(0.1308, abs=1e-4)
     elsewhere = Prediction.of([0.001, 0.999])
-    assert kl_step_nats(with_answers(nu, elsewhere), elsewhere) > ask_symbol_nats(nu, nu)  # nu is not below this one
+    assert kl_step_nats(with_answers(nu, elsewhere), elsewhere) > charge_asking_nats(nu, nu)  # nu is not below this one

@@ -115,6 +115,12 @@ class Run:
     seconds: float
     tokens_per_second: float
     transcripts: tuple[Transcript, ...]
+    reward: str = ""
+    """What was rewarded, where a user chose it."""
+    imitators: str = ""
+    """Which set of imitators, where a user chose it."""
+    answered_by: str = ""
+    """Who answered when the policy asked, where it was not the demonstrator."""
 
     def __post_init__(self) -> None:
         refuse_if(self.budget_nats < 0, f"budget_nats is {self.budget_nats:g}; a budget is 0 or more")
@@ -242,6 +248,11 @@ def merge(parts: Sequence[Results]) -> Results:
     """Several results as one, in the order given."""
     runs = [run for part in parts for run in part.runs]
     distinct = list(dict.fromkeys(runs))
+    for field, words in (("reward", "rewards"), ("imitators", "sets of imitators")):
+        values = sorted({getattr(run, field) for run in distinct})
+        if len(values) > 1:
+            shown = ", ".join(value or "(the chat world's)" for value in values)
+            raise InputError(f"the runs have different {words} ({shown}) and cannot be averaged; audit them one by one")
     notes = []
     if len(distinct) < len(runs):
         notes.append(f"{len(runs) - len(distinct)} run(s) came twice, number for number, and count once.")

@@ -20,7 +20,7 @@ def imitate(
         Path | None, typer.Option("--pretrain-on", help="Other people's chats to learn from first (from scratch only).")
     ] = None,
     networks: Annotated[int, typer.Option("--networks", min=1, help="Networks in the mixture.")] = 2,
-    steps: Annotated[int, typer.Option("--steps", min=1, help="Updates on the demonstrations.")] = 600,
+    steps: Annotated[int, typer.Option("--steps", min=0, help="Updates on the chats; 0: five passes over them.")] = 0,
     vocabulary: Annotated[int, typer.Option("--vocabulary", help="Tokens of the vocabulary, from scratch.")] = 1000,
     width: Annotated[int, typer.Option("--width", help="Width of a network made from scratch.")] = 128,
     seed: Seed = 0,

@@ -16,28 +16,32 @@ from mightnt.constraints.kl import kl_step_nats, sum_log_ratio_nats
 from mightnt.errors import InputError
 from mightnt.prediction import TOLERANCE, FloatArray, Prediction
 
-AskAccount: TypeAlias = Literal["no_free_asks", "ask_symbol"]
+AskAccount: TypeAlias = Literal["floor", "charged"]
 """How one decision is charged."""
 
 
-def no_free_asks_nats(policy: Prediction, base: Prediction) -> float:
+def charge_floor_nats(policy: Prediction, base: Prediction) -> float:
     """What a decision costs when the agent may not ask at random: KL to the base as it is, floor included.
 
     KL(pi, nu) >= -log(1-theta). If nu <= mu pointwise then KL(pi, mu) <= KL(pi, nu).
 
     The policy must sum to one; ``inf`` where it goes where the base does not.
 
-    Kind: exact. Paper: section 6. Cost: O(n_symbols).
+    Kind: exact. Paper: the pessimistic base. Cost: O(n_symbols).
     """
     return kl_step_nats(policy, base)
 
 
-def ask_symbol_nats(policy: Prediction, base: Prediction) -> float:
+def charge_asking_nats(policy: Prediction, base: Prediction) -> float:
     """What a decision costs when asking is one more action, with the base's missing mass theta as its base probability.
 
-    KL_ext + log(1+theta), KL_ext = sum_x pi(x) log(pi(x)/nu(x)) + theta_pi log(theta_pi/theta). If nu <= mu pointwise
-    and the demonstrator answers, then KL(system, mu) <= this: KL(system, nu + theta mu) <= KL_ext by convexity, and
-    nu + theta mu <= (1+theta) mu. KL_ext alone is no bound: mu = (.5, .5), nu = pi = (.5, 0) gives 0 where the truth
+    KL_ext + log(1+theta), KL_ext = sum_x pi(x) log(pi(x)/nu(x)) + theta_pi log(theta_pi/theta). When the demonstrator
+    answers, then for every nu
+
+        KL(system, mu) <= this + sum_x pi(x) log(nu(x)/mu(x)),
+
+    by the log-sum inequality at each symbol, with mu(x) split into mu(x)/(1+theta) and theta mu(x)/(1+theta); the last
+    sum is at most 0 where nu <= mu. KL_ext alone is no bound: mu = (.5, .5), nu = pi = (.5, 0) gives 0 where the truth
     is .131.
 
     Missing mass up to 1e-9 on either side is read as rounding: 0. ``inf`` where the policy asks and the base never
@@ -47,13 +51,13 @@ def ask_symbol_nats(policy: Prediction, base: Prediction) -> float:
     """
     if policy.n_symbols != base.n_symbols:
         raise InputError(f"the policy predicts {policy.n_symbols} symbols, the base {base.n_symbols}")
-    extended = sum_log_ratio_nats(_with_ask_symbol(policy), _with_ask_symbol(base))
+    extended = sum_log_ratio_nats(_with_charged(policy), _with_charged(base))
     return max(0.0, extended) + log1p(asking_probability(base))
 
 
 ACCOUNTS: dict[AskAccount, Callable[[Prediction, Prediction], float]] = {
-    "no_free_asks": no_free_asks_nats,
-    "ask_symbol": ask_symbol_nats,
+    "floor": charge_floor_nats,
+    "charged": charge_asking_nats,
 }
 
 
@@ -87,6 +91,6 @@ def with_answers(policy: Prediction, demonstrator: Prediction) -> Prediction:
     return Prediction(np.logaddexp(policy.log_probabilities, np.log(theta) + demonstrator.log_probabilities))
 
 
-def _with_ask_symbol(prediction: Prediction) -> FloatArray:
+def _with_charged(prediction: Prediction) -> FloatArray:
     with np.errstate(divide="ignore"):
         return np.append(prediction.log_probabilities, np.log(asking_probability(prediction)))

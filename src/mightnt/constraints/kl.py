@@ -39,7 +39,7 @@ def kl_step_nats(policy: Prediction, base: Prediction) -> float:
     if policy.missing > TOLERANCE:
         raise InputError(
             f"the policy misses probability {policy.missing:.6g}; say who decides then: "
-            "use the ask_symbol account, or a policy that sums to one"
+            "use the charged account, or a policy that sums to one"
         )
     return max(0.0, sum_log_ratio_nats(policy.log_probabilities, base.log_probabilities))
 

@@ -14,11 +14,11 @@ import numpy as np
 from mightnt.constraints.asking import (
     ACCOUNTS,
     AskAccount,
-    ask_symbol_nats,
     asking_probability,
+    charge_asking_nats,
+    charge_floor_nats,
     floor_nats,
     given_no_ask,
-    no_free_asks_nats,
     with_answers,
 )
 from mightnt.constraints.budget import KLBudget
@@ -40,7 +40,7 @@ def play(
     desk: Demonstrator | None = None,
     base: Model | None = None,
     budget: KLBudget | None = None,
-    asking: AskAccount = "no_free_asks",
+    asking: AskAccount = "floor",
     demonstrator: Model | None = None,
 ) -> Record:
     """The record of one episode that never spends more than its budget.
@@ -53,7 +53,7 @@ def play(
         desk: who answers questions. Without one, :class:`~mightnt.errors.NoAnswer` where a question is due.
         base: what the KL is measured from; by default the policy's own ``base``, else the policy itself.
         budget: by default the policy's own ``budget``, else no limit.
-        asking: ``no_free_asks`` (the policy must sum to one, and pays the floor of the base) or ``ask_symbol`` (what
+        asking: ``floor`` (the policy must sum to one, and pays the floor of the base) or ``charged`` (what
             the policy misses is asked, and log(1+theta) is charged a decision).
         demonstrator: where it is known, its model; then KL(system, demonstrator) is recorded at every decision.
 
@@ -87,18 +87,18 @@ def affordable(
 ) -> tuple[Prediction, float] | None:
     """``(what to act by, its cost in nats)``: the policy, else the base, else ``None``: the demonstrator must decide.
 
-    The base costs its floor -log(1-theta) under ``no_free_asks`` and log(1+theta) under ``ask_symbol``.
+    The base costs its floor -log(1-theta) under ``floor`` and log(1+theta) under ``charged``.
     """
     cost = ACCOUNTS[asking](policy, base)
     if ledger.affords(cost):
         return policy, cost
-    if asking == "ask_symbol":
-        cost = ask_symbol_nats(base, base)
+    if asking == "charged":
+        cost = charge_asking_nats(base, base)
         return (base, cost) if ledger.affords(cost) else None
     if not ledger.affords(floor_nats(base)):
         return None
     calm = given_no_ask(base)
-    return calm, no_free_asks_nats(calm, base)
+    return calm, charge_floor_nats(calm, base)
 
 
 def _decide(

@@ -2,7 +2,7 @@
 
 A file holds records one after another. Each opens with a header line::
 
-    {"record": 1, "n_steps": 4, "limit_nats": 2.0, "asking": "no_free_asks", "seed": 0, "utility": 0.7,
+    {"record": 1, "n_steps": 4, "limit_nats": 2.0, "asking": "floor", "seed": 0, "utility": 0.7,
      "provenance": {...}}
 
 and goes on with one line a step::

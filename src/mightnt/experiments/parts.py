@@ -9,6 +9,7 @@ import contextlib
 import multiprocessing
 import os
 import queue
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
@@ -68,7 +69,7 @@ def run_missing(parts: Sequence[Part], places: dict[str, Path], watcher: Watcher
     context = multiprocessing.get_context("spawn")
     with environment(FOR_WORKERS), context.Manager() as manager:
         news: queue.Queue[tuple[str, int, int]] = manager.Queue()
-        with ProcessPoolExecutor(workers, mp_context=context) as pool:
+        with ProcessPoolExecutor(workers, mp_context=context, initializer=end_with, initargs=(os.getpid(),)) as pool:
             names = {pool.submit(run_part, part, places[part.name], news): part.name for part in parts}
             waiting = set(names)
             try:
@@ -111,6 +112,17 @@ def environment(values: dict[str, str]) -> Iterator[None]:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
+
+
+def end_with(parent: int) -> None:
+    """End this process when its parent has gone, even killed: nobody is left to read what it would write."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1.0)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def relay(news: queue.Queue[tuple[str, int, int]], watcher: Watcher) -> None:

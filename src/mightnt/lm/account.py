@@ -4,8 +4,9 @@
 turn only when the toll is more than what is left. Then KL(pi || mu) <= KL(pi || nu).
 
 ``charged``: where theta exceeds a threshold, asking is an action with base mass theta. The extended KL alone does not bound
-the distance of the *system* to mu (asking hands the decision to mu), so log(1 + theta) is charged as well; for nu <= mu
-each decision then obeys KL(system || mu) <= KL_extended + log(1 + theta). Below the threshold the floor is paid.
+the distance of the *system* to mu (asking hands the decision to mu), so log(1 + theta) is charged as well: each decision
+then obeys KL(system || mu) <= KL_extended + log(1 + theta) + sum pi log(nu / mu), for every nu (``constraints.asking``).
+Below the threshold the floor is paid.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -78,6 +79,7 @@ def finetune_folder(
     watcher.ended("training", reused=False)
     record |= {
         "reward": config.reward,
+        "imitators": fingerprint(folder),
         "answered_by": "nobody (no asking)"
         if config.base in ("none", "single", "mixture")
         else "a stand-in, the first network",
@@ -85,6 +87,11 @@ def finetune_folder(
     }
     write_json(out / "run.json", record)
     return record
+
+
+def fingerprint(folder: Path) -> str:
+    """What tells one set of imitators from another: the beginning of the SHA-256 of its record."""
+    return hashlib.sha256((folder / "imitators.json").read_bytes()).hexdigest()[:12]
 
 
 def scene_for(imitators: Imitators, config: FinetuneConfig) -> LanguageScene:

@@ -8,6 +8,7 @@ from typing import Any
 
 from mightnt.dialogues import Dialogue, read_dialogues, split_dialogues
 from mightnt.errors import InputError
+from mightnt.files import plain, read_json
 from mightnt.lm.fitting import FitConfig, fit
 from mightnt.lm.imitators import (
     Imitators,
@@ -21,6 +22,8 @@ from mightnt.lm.networks import Network, NetworkShape, build_network, load_netwo
 from mightnt.lm.tokens import FastTokenizer, encode, load_tokenizer, train_bpe, with_marks
 from mightnt.watching import Watcher
 
+PASSES = 5
+"""Over the demonstrations, unless the user says how many updates."""
 HELD_OUT_TURNS_FOR_A_PROMISE = 300
 """Held-out turns below which a 1% veto rate rests on fewer than three turns."""
 
@@ -33,16 +36,16 @@ class ImitateConfig:
     """Folder or name of a pre-trained causal language model; empty: made from scratch."""
     networks: int = 2
     """Networks; they differ in seed."""
-    steps: int = 600
-    """Updates on the demonstrations (and, before, on other chats)."""
+    steps: int = 0
+    """Updates on the demonstrations (and, before, on other chats); 0: five passes over them, 50 to 2000 updates."""
     vocabulary: int = 1000
     """Tokens of the byte-pair vocabulary, from scratch."""
     width: int = 128
     """Width of a network, from scratch."""
 
     def __post_init__(self) -> None:
-        if self.networks < 1 or self.steps < 1:
-            raise InputError(f"got {self.networks} networks and {self.steps} steps; at least 1 of each is needed")
+        if self.networks < 1 or self.steps < 0:
+            raise InputError(f"got {self.networks} networks and {self.steps} steps; 1 or more and 0 or more are needed")
 
 
 def imitate_file(
@@ -65,12 +68,16 @@ def imitate_file(
         raise InputError(
             "--pretrain-on is for networks from scratch; a pre-trained --model has learnt from others already"
         )
+    everything = {"demonstrations": str(path), "pretrain_on": str(pretrain_on or ""), "seed": seed, **asdict(config)}
     demonstrations = read_dialogues(path)
     others = read_dialogues(pretrain_on) if pretrain_on else []
     settings = ImitatorsConfig()
     fitted, held_out = split_dialogues(demonstrations, settings.held_out_fraction, seed)
     if (out / "imitators.json").exists():
-        return load_imitators(out)
+        return finished(out, everything)
+    if not resume:
+        for leftover in out.glob("*.checkpoint"):
+            leftover.unlink()
     tokenizer = tokenizer_for(config, [*fitted, *others])
     networks = [
         fitted_network(config, tokenizer, fitted, others, out, seed + i, i, watcher) for i in range(config.networks)
@@ -79,16 +86,25 @@ def imitate_file(
     counts = fit_suffix_counts(tokenizer, fitted, settings)
     imitators = calibrate(tokenizer, networks, counts, fitted, held_out, settings)
     imitators = replace(imitators, summary={**imitators.summary, "warnings": warnings(imitators)})
-    save_imitators(imitators, out, asdict(config), seed)
+    save_imitators(imitators, out, everything, seed)
     for checkpoint in out.glob("*.checkpoint"):
         checkpoint.unlink()
     watcher.ended("calibration", reused=False)
     return imitators
 
 
-def fit_config(config: ImitateConfig) -> FitConfig:
-    """Gentler for a pre-trained model than from scratch."""
-    return FitConfig(steps=config.steps, learning_rate=1e-4 if config.model else 5e-3)
+def finished(out: Path, config: dict[str, Any]) -> Imitators:
+    """The imitators that are whole already, if they are these."""
+    if read_json(out / "imitators.json")["provenance"]["config"] != plain(config):
+        raise InputError(f"{out}: holds imitators of another configuration; choose another --out")
+    return load_imitators(out)
+
+
+def fit_config(config: ImitateConfig, n_dialogues: int) -> FitConfig:
+    """Gentler for a pre-trained model than from scratch; few enough updates not to learn small files by heart."""
+    usual = FitConfig(learning_rate=1e-4 if config.model else 5e-3)
+    passes = min(max(PASSES * n_dialogues // usual.batch_dialogues, 50), 2000)
+    return replace(usual, steps=config.steps or passes)
 
 
 def tokenizer_for(config: ImitateConfig, dialogues: list[Dialogue]) -> FastTokenizer:
@@ -117,12 +133,13 @@ def fitted_network(
         if not dialogues:
             continue
         watcher.began(name)
+        fitting = fit_config(config, len(dialogues))
         fit(
             network,
             encode(tokenizer, dialogues),
-            fit_config(config),
+            fitting,
             seed,
-            on_step=lambda step, _loss, name=name: watcher.moved(name, step, config.steps),
+            on_step=lambda step, _loss, name=name, of=fitting.steps: watcher.moved(name, step, of),
             checkpoint=out / f"{name}.checkpoint",
         )
         watcher.ended(name, reused=False)

@@ -16,6 +16,7 @@ proxy_reward        mean over episodes of the mean reward of the other speaker's
 true_utility        mean over episodes, where the scene knows it
 kl_base_nats        mean KL to the base spent by an episode, by its account (exact per decision, mean over sampled paths)
 kl_base_max_nats    the most any episode spent; never above the budget
+over_budget_episodes episodes that spent more than the budget; anything but 0 would have stopped the run
 kl_demonstrator_nats mean KL of the system to the demonstrator per episode, where it is known
 asks_per_turn       turns in which the demonstrator was asked, per turn of the agent
 policy_loss         clipped surrogate, last pass
@@ -36,6 +37,7 @@ import torch
 from torch import Tensor
 
 from mightnt.errors import InputError
+from mightnt.lm.account import TOLERANCE_NATS, Account
 from mightnt.lm.actor import Actor
 from mightnt.lm.bases.contract import pick
 from mightnt.lm.episodes import Cast, Episodes, play_episodes
@@ -110,7 +112,7 @@ def protect(
     while len(training.log) < config.iterations:
         draw_seed = round_seed(seed, len(training.log))
         episodes = play_episodes(cast, config.episodes, seed=draw_seed)
-        training.log.append(summarize(episodes) | learn(training, episodes.decisions, config, draw_seed))
+        training.log.append(summarize(episodes, cast.account) | learn(training, episodes.decisions, config, draw_seed))
         if cast.account.constrained and cast.account.budget_nats > 0:
             spent_share = float(episodes.spent_nats.mean()) / cast.account.budget_nats
             training.price = next_price(training.price, spent_share, config)
@@ -202,7 +204,7 @@ def advantages(row: IntArray, gain: FloatArray, value: FloatArray, trace: float)
     return torch.from_numpy(advantage), torch.from_numpy(advantage + value)
 
 
-def summarize(episodes: Episodes) -> Log:
+def summarize(episodes: Episodes, account: Account) -> Log:
     """The means of one batch of episodes; see the module's glossary."""
     utility, demonstrator = episodes.true_utility, episodes.kl_demonstrator_nats
     return {
@@ -210,6 +212,7 @@ def summarize(episodes: Episodes) -> Log:
         "true_utility": None if utility is None else float(utility.mean()),
         "kl_base_nats": float(episodes.spent_nats.mean()),
         "kl_base_max_nats": float(episodes.spent_nats.max()),
+        "over_budget_episodes": int((episodes.spent_nats > account.budget_nats + TOLERANCE_NATS).sum()),
         "kl_demonstrator_nats": None if demonstrator is None else float(demonstrator.mean()),
         "asks_per_turn": float(episodes.asked_turns.sum() / max(1, episodes.turns.sum())),
     }

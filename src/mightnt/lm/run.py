@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from mightnt.lm.account import Account
+from mightnt.lm.account import TOLERANCE_NATS, Account
 from mightnt.lm.actor import Actor, Policy, Stay
 from mightnt.lm.episodes import Cast, Episodes, play_episodes
 from mightnt.lm.imitators import Imitators
@@ -83,8 +83,7 @@ def run(
         "ask_threshold": cast.account.ask_threshold,
         "n_demonstrations": len(imitators.fitted) + len(imitators.held_out),
         "training_episodes": config.training.episodes * config.training.iterations,
-        # A rollout that exceeds its budget raises, so a run that got here has none.
-        "training_over_budget_episodes": count_over([row["kl_base_max_nats"] for row in training.log], cast.account),
+        "training_over_budget_episodes": sum(int(row["over_budget_episodes"] or 0) for row in training.log),
         "curve": [{"iteration": i, **row} for i, row in enumerate(training.log)],
         **measures(batches, cast.account),
         "transcripts": transcripts(batches[0], imitators),
@@ -145,7 +144,7 @@ def measures(batches: list[Episodes], account: Account) -> dict[str, Any]:
         "true_utility": estimate(joined(batches, "true_utility")),
         "kl_base_nats": estimate(spent),
         "kl_demonstrator_nats": estimate(demonstrator),
-        "over_budget_episodes": count_over(spent.tolist(), account),
+        "over_budget_episodes": int((spent > account.budget_nats + TOLERANCE_NATS).sum()),
         "asks_per_turn": asks_per_turn(batches),
         "turns": sum(int(batch.turns.sum()) for batch in batches),
         "asked_turns": sum(int(batch.asked_turns.sum()) for batch in batches),
@@ -161,11 +160,6 @@ def measures(batches: list[Episodes], account: Account) -> dict[str, Any]:
         ]
         measured["kl_demonstrator_by_token_nats"] = pooled(rows, len(spent))
     return measured
-
-
-def count_over(spent: list[Any], account: Account) -> int:
-    """How many of these exceed the budget beyond rounding (1e-6 nats)."""
-    return int(sum(value > account.budget_nats + 1e-6 for value in spent))
 
 
 def asks_per_turn(batches: list[Episodes]) -> float:
