@@ -53,7 +53,7 @@ def is_evidence(step: Step, evidence: Evidence) -> bool:
     ``demonstrated`` counts the demonstrator's actions only. Observations are conditioned on, never evidence about the
     demonstrator. Anything else raises :class:`~mightnt.errors.InputError`: a misspelled rule would change theorems.
 
-    Kind: exact. Paper: Cohen, Hutter, Nanda 2022, section 2 (the rule ``demonstrated``). Cost: O(1).
+    Kind: exact. Paper: Cohen, Hutter, Nanda 2022 (the rule ``demonstrated``). Cost: O(1).
     """
     if evidence not in ("all", "demonstrated"):
         raise InputError(f"evidence {evidence!r} is no rule; allowed are 'all' and 'demonstrated'")

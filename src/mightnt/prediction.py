@@ -30,7 +30,7 @@ class Prediction:
         log_probabilities: shape ``(n_symbols,)``, nats, ``-inf`` allowed. NaN, +inf, an empty array or a total above
             1 + 1e-9 is refused with :class:`~mightnt.errors.InputError`.
 
-    Kind: exact (float64). Paper: section 3, semi-distributions. Cost: O(n_symbols).
+    Kind: exact (float64). Paper: semi-distributions. Cost: O(n_symbols).
     """
 
     log_probabilities: FloatArray

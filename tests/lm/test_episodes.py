@@ -70,7 +70,7 @@ def per_row(episodes, values):
     return np.bincount(episodes.decisions.row, np.asarray(values), minlength=len(episodes.turns))
 
 
-@settings(max_examples=60)
+@settings(max_examples=50)
 @given(plays())
 def test_no_episode_spends_more_than_its_budget_and_what_is_spent_is_the_sum_of_the_costs(play):
     episodes, cast = play
@@ -114,7 +114,7 @@ def is_decision(token):
     return token.kl_base_nats is not None and (not token.asked or token.kl_base_nats > 0)
 
 
-@settings(max_examples=60)
+@settings(max_examples=50)
 @given(plays())
 def test_transcripts_add_up(play):
     """Whole dialogues; costs, distances, asks and the agent's choices are those of the record."""
@@ -135,7 +135,7 @@ def test_transcripts_add_up(play):
         assert decided == choices
 
 
-@settings(max_examples=60)
+@settings(max_examples=50)
 @given(plays())
 def test_once_asked_the_demonstrator_finishes_the_turn_and_it_costs_nothing(play):
     for said in play[0].transcripts:
@@ -167,11 +167,10 @@ def test_rewards_go_to_the_last_decision_before_them(play):
 
 
 @pytest.mark.parametrize("base", BASES, ids=lambda base: base.name)
-@pytest.mark.parametrize("asking", ["floor", "charged"])
-def test_the_same_seed_gives_the_same_episodes_and_another_seed_others(base, asking):
-    account = Account(3.0, asking)
+def test_the_same_seed_gives_the_same_episodes_and_another_seed_others(base):
+    account = Account(3.0)
     one, same, other = (
-        play_episodes(toy_cast(base, account, wild_actor(account)), 6, seed, n_transcripts=6) for seed in (5, 5, 6)
+        play_episodes(toy_cast(base, account, wild_actor(account)), 3, seed, n_transcripts=3) for seed in (5, 5, 6)
     )
     assert one.transcripts == same.transcripts != other.transcripts
     assert one.spent_nats.tolist() == same.spent_nats.tolist()
@@ -307,19 +306,19 @@ def recorded(imitators, scene, base, account, rows, seed):
     return episodes, torch.stack(members.heard, dim=1), members.predicted
 
 
-def alone(imitators, tokens, place, demonstrator):
-    """What members say at one place of one finished dialogue, from one forward pass over all of it."""
+def whole(imitators, tokens):
+    """What members say before every token of one finished dialogue, from one forward pass over all of it."""
     is_action = torch.from_numpy(imitators.counts.is_action)
-    networks = torch.stack([over_actions(scores(n, tokens[None])[:, place - 1], is_action) for n in imitators.networks])
-    suffix = suffixes_of(tokens.numpy(), np.array([0, len(tokens)]), imitators.counts.longest)[place][None]
-    return MemberStep(
-        networks,
-        torch.from_numpy(imitators.counts.predict(suffix)),
-        torch.from_numpy(imitators.counts.supported(suffix, imitators.support)),
-        demonstrator,
-        networks[0],
-        networks[0],
-    )
+    networks = torch.stack([over_actions(scores(n, tokens[None])[0], is_action) for n in imitators.networks])
+    suffixes = suffixes_of(tokens.numpy(), np.array([0, len(tokens)]), imitators.counts.longest)
+    counts = torch.from_numpy(imitators.counts.predict(suffixes))
+    supported = torch.from_numpy(imitators.counts.supported(suffixes, imitators.support))
+
+    def at(place, demonstrator):
+        here = networks[:, place - 1 : place]
+        return MemberStep(here, counts[[place]], supported[[place]], demonstrator, here[0], here[0])
+
+    return at
 
 
 @pytest.mark.parametrize("base", ["single", "mixture", "pessimistic", "pessimistic-minimum", "counts", "known"])
@@ -332,9 +331,9 @@ def test_every_base_was_what_the_finished_dialogue_alone_says(base, imitators, s
         mine = np.flatnonzero(episodes.decisions.row == row)
         actions = [token for token in episodes.transcripts[row] if token.kl_base_nats is not None]
         places = [(t, mu[rows.tolist().index(row)][None]) for t, rows, mu in predicted if row in rows.tolist()]
-        state, decision = chooser.start(1), 0
+        state, decision, at = chooser.start(1), 0, whole(imitators, heard[row])
         for said, (place, mu) in zip(actions, places, strict=True):
-            step = alone(imitators, heard[row], place, mu)
+            step = at(place, mu)
             if not said.asked:
                 log_nu, found = chooser.predict(state, step), episodes.decisions.log_base[mine[decision], :-1]
                 torch.testing.assert_close(found, log_nu.log_softmax(1)[0], atol=2e-4, rtol=1e-4)
@@ -348,9 +347,8 @@ def test_every_base_was_what_the_finished_dialogue_alone_says(base, imitators, s
 
 
 @pytest.mark.parametrize("base", ["single", "mixture", "pessimistic", "pessimistic-minimum", "counts", "known"])
-@pytest.mark.parametrize("asking", ["floor", "charged"])
-@pytest.mark.parametrize("budget", [0.0, 3.0])
+@pytest.mark.parametrize(("asking", "budget"), [("floor", 3.0), ("charged", 0.2)])
 def test_real_imitators_keep_their_budget_too(base, asking, budget, imitators, short_chat):
-    episodes, _, _ = recorded(imitators, short_chat, base, Account(budget, asking), rows=4, seed=1)
+    episodes, _, _ = recorded(imitators, short_chat, base, Account(budget, asking), rows=3, seed=1)
     assert (episodes.spent_nats <= budget + 1e-6).all()
     np.testing.assert_allclose(episodes.spent_nats, per_row(episodes, episodes.decisions.cost_nats), atol=1e-9)

@@ -44,7 +44,8 @@ def test_what_was_saved_predicts_what_was_kept(imitators, folder):
     again = encode(loaded.tokenizer, loaded.held_out)
     np.testing.assert_array_equal(again.tokens, corpus.tokens)
     np.testing.assert_array_equal(
-        member_scores(loaded.networks, loaded.counts, again), member_scores(imitators.networks, imitators.counts, corpus)
+        member_scores(loaded.networks, loaded.counts, again),
+        member_scores(imitators.networks, imitators.counts, corpus),
     )
     suffixes = np.array([[-1, -1, -1, -1], [2, 4, 5, 6], [1, 2, 3, 2]])
     for rule in (loaded.support, imitators.support):
@@ -121,7 +122,8 @@ def test_each_base_comes_with_the_members_it_looks_at(name, kind, networks, coun
     log_nu = base.predict(base.start(1), step)
     expected = {
         "mixture": lambda: torch.logsumexp(
-            torch.tensor(imitators.log_weights).double()[:, None, None] + torch.cat([step.networks, step.counts[None]]), 0
+            torch.tensor(imitators.log_weights).double()[:, None, None] + torch.cat([step.networks, step.counts[None]]),
+            0,
         ),
         "pessimistic": lambda: torch.minimum(step.networks[0], step.counts + imitators.log_cap_nats).masked_fill(
             ~step.supported, -torch.inf
@@ -176,7 +178,7 @@ def test_member_scores_are_log_probabilities_of_the_actions_in_order(imitators):
 
 def test_every_token_knows_its_dialogue(imitators):
     corpus = encode(imitators.tokenizer, imitators.held_out[:3])
-    assert dialogue_of(corpus).tolist() == sum(([i] * n for i, n in enumerate(corpus.lengths.tolist())), [])
+    assert dialogue_of(corpus).tolist() == [i for i, n in enumerate(corpus.lengths.tolist()) for _ in range(n)]
 
 
 def test_calibration_takes_weights_and_cap_from_held_out_dialogues_alone(imitators):

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from mightnt.lm.members import Members, over_actions
-from mightnt.lm.networks import NetworkMember
+from mightnt.lm.networks import NetworkMember, NetworkShape, build_network
 from mightnt.lm.scoring import scores
 from mightnt.models.counts import BEFORE_START, suffixes_of
 
@@ -102,6 +102,16 @@ def test_who_is_not_asked_for_says_nothing(imitators):
     step = without_rule.predict(torch.tensor([0]))
     assert step.counts is not None
     assert step.supported is None
+
+
+def test_a_network_with_rows_to_spare_gives_them_nothing(imitators):
+    spare = build_network(NetworkShape(16, 1, 1, 32), len(imitators.counts.is_action) + 5, seed=0)
+    members = Members([NetworkMember(spare)], imitators.counts.is_action, imitators.counts)
+    members.start(1)
+    members.advance(torch.tensor([imitators.marks.assistant]))
+    step = members.predict(torch.tensor([0]))
+    assert step.networks[0].shape == step.counts.shape
+    assert float(step.networks[0].exp().sum()) == pytest.approx(1.0)
 
 
 def test_nobody_chooses_a_mark_that_is_given():

@@ -21,7 +21,6 @@ from mightnt.lm.run import (
     RunConfig,
     asks_per_turn,
     by_place,
-    count_over,
     estimate,
     evaluate,
     floors,
@@ -34,7 +33,6 @@ from mightnt.lm.run import (
     terms,
     transcripts,
 )
-from tests.lm.toys import N_TOKENS
 from tests.strategies import seeds
 
 INF = math.inf
@@ -155,9 +153,10 @@ def test_floors_add_up_what_could_not_be_vouched_for():
     assert floors(batch).tolist() == pytest.approx([math.log(2) + math.log(4 / 3), 0.0, INF, 0.0])
 
 
-def test_counting_those_over_budget_allows_rounding():
-    assert count_over([10.0, 10.0 + 5e-7, 10.0 + 2e-6, 11.0], Account(10.0)) == 2
-    assert count_over([INF, 1e9], Account(INF)) == 0
+@pytest.mark.parametrize(("budget", "over"), [(10.0, 2), (INF, 0), (0.0, 4)])
+def test_counting_those_over_budget_allows_rounding(budget, over):
+    spent = [10.0, 10.0 + 5e-7, 10.0 + 2e-6, 11.0, 1e-7 if budget == 0 else 0.0]
+    assert measures([episodes_of([], [], spent)], Account(budget))["over_budget_episodes"] == over
 
 
 def test_asks_per_turn_of_no_turns_is_none():
@@ -207,32 +206,32 @@ def test_a_new_actor_depends_on_its_seed_alone(imitators):
 
 
 def test_evaluation_plays_as_many_fresh_episodes_as_asked_in_batches(imitators, short_chat, monkeypatch):
-    monkeypatch.setattr(run_module, "EVALUATION_ROWS", 4)
+    monkeypatch.setattr(run_module, "EVALUATION_ROWS", 2)
     config = RunConfig("single", Account(3.0))
     cast = run_module.cast_for(imitators, short_chat, "single", config.account, new_actor(imitators, config, 0))
-    batches = evaluate(cast, 9, seed=0, n_transcripts=2)
-    assert [len(batch.turns) for batch in batches] == [4, 4, 1]
+    batches = evaluate(cast, 5, seed=0, n_transcripts=2)
+    assert [len(batch.turns) for batch in batches] == [2, 2, 1]
     assert [len(batch.transcripts) for batch in batches] == [2, 0, 0]
     assert batches[0].spent_nats.tolist() != batches[1].spent_nats.tolist()
-    again = evaluate(cast, 9, seed=0)
+    again = evaluate(cast, 5, seed=0)
     assert [batch.spent_nats.tolist() for batch in batches] == [batch.spent_nats.tolist() for batch in again]
 
 
-SMALL = ProtectConfig(iterations=2, episodes=4, passes=1)
+SMALL = ProtectConfig(iterations=2, episodes=3, passes=1)
 VARYING = ("seconds", "training_seconds", "tokens_per_second")
 
 
 @pytest.mark.parametrize("base", ["none", "single", "pessimistic"])
 def test_a_run_is_a_record_that_reports_can_read_and_the_same_again(base, imitators, short_chat):
-    config = RunConfig(base, Account(2.0), SMALL, evaluation_episodes=5, transcripts=2)
+    config = RunConfig(base, Account(2.0), SMALL, evaluation_episodes=4, transcripts=2)
     record, training = run(imitators, short_chat, config, seed=3)
     read = parse(Run, json.loads(json.dumps(plain(record))), "")
     assert read.base == base
     assert read.asking == ("none" if base == "none" else "charged")
     assert read.budget_nats == (INF if base == "none" else 2.0)
     assert read.over_budget_episodes == read.training_over_budget_episodes == 0
-    assert read.episodes == 5
-    assert read.training_episodes == 8
+    assert read.episodes == 4
+    assert read.training_episodes == 6
     assert read.n_demonstrations == 60
     assert [point.iteration for point in read.curve] == [0, 1]
     assert len(training.log) == 2
@@ -258,7 +257,3 @@ def test_the_base_itself_is_measured_without_learning(base, imitators, short_cha
         assert floor == pytest.approx(0.0, abs=1e-9)
     distance = found["kl_base_demonstrator_nats"]["mean"]
     assert distance == pytest.approx(0.0, abs=1e-9) if base == "known" else distance > 0.5
-
-
-def test_toys_and_records_agree_on_the_number_of_choices():
-    assert episodes_of([0], [0.0], [0.0]).decisions.log_base.shape[1] == 3 < N_TOKENS

@@ -15,7 +15,7 @@ class Known:
 
     beta(x|h) = mu(x|h). Needs no theorem: KL(pi, base) is KL(pi, demonstrator).
 
-    Kind: exact. Paper: mu of section 3. Cost: that of the demonstrator.
+    Kind: exact. Paper: mu. Cost: that of the demonstrator.
     """
 
     demonstrator: Model

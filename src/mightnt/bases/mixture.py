@@ -21,7 +21,7 @@ class BayesMixture:
 
     Where the members or the prior sum to less than one, so does the mixture.
 
-    Kind: exact (float64). Paper: section 3, xi. Cost: one prediction of every model a step.
+    Kind: exact (float64). Paper: xi. Cost: one prediction of every model a step.
     """
 
     model_class: ModelClass

@@ -52,7 +52,7 @@ class Pessimistic:
     Errors: :class:`~mightnt.errors.InputError` for a level outside (0, 1], and for ``trajectory`` with evidence "all":
     the agent's own actions would move the top set inside the product.
 
-    Kind: exact (float64). Paper: section 6, nu_alpha; ``trajectory`` is this project's. Cost: one prediction of every
+    Kind: exact (float64). Paper: nu_alpha; ``trajectory`` is this project's. Cost: one prediction of every
     model a step.
     """
 

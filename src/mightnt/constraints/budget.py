@@ -23,7 +23,7 @@ class KLBudget:
 
     Which KL it limits (expected, maximal, along every path) is said by whoever keeps it.
 
-    Kind: exact. Paper: the budget of section 3. Cost: O(1).
+    Kind: exact. Paper: the budget of the KL constraint. Cost: O(1).
     """
 
     nats: float

@@ -32,7 +32,7 @@ def kl_step_nats(policy: Prediction, base: Prediction) -> float:
     1e-9: without knowing who answers, its distance to anything is undefined (see
     :mod:`mightnt.constraints.asking`).
 
-    Kind: exact (float64). Paper: section 3. Cost: O(n_symbols).
+    Kind: exact (float64). Paper: one step of KL_{h,m}. Cost: O(n_symbols).
     """
     if policy.n_symbols != base.n_symbols:
         raise InputError(f"the policy predicts {policy.n_symbols} symbols, the base {base.n_symbols}")
@@ -58,7 +58,7 @@ def kl_expected_nats(policy: Model, base: Model, world: World) -> float:
 
     E_{a ~ pi, o ~ world} sum_t KL(pi( . |h_t), beta( . |h_t)).
 
-    Kind: exact. Paper: below the constraint of section 3 in strictness. Cost: one prediction each at every node.
+    Kind: exact. Paper: less strict than KL_{h,m}. Cost: one prediction each at every node.
     """
 
     def below(at_world: Any, at_policy: Any, at_base: Any) -> float:
@@ -85,7 +85,7 @@ def kl_max_observations_nats(policy: Model, base: Model, n_observations: int, ho
     Args:
         horizon: the number of actions m; the observation after the last one decides nothing and is left out.
 
-    Kind: exact. Paper: the constraint of section 3. Cost: n_observations ** (horizon-1) times a tree of actions.
+    Kind: exact. Paper: KL_{h,m}. Cost: n_observations ** (horizon-1) times a tree of actions.
     """
 
     def along(at_policy: Any, at_base: Any, observations: tuple[int, ...]) -> float:
@@ -106,7 +106,7 @@ def kl_adaptive_nats(policy: Model, base: Model, n_observations: int, horizon: i
 
     D(h) = KL(pi( . |h), beta( . |h)) + sum_a pi(a|h) max_o D(hao).
 
-    Kind: exact. Paper: stricter than the constraint of section 3. Cost: (n_actions * n_observations) ** (horizon-1).
+    Kind: exact. Paper: stricter than KL_{h,m}. Cost: (n_actions * n_observations) ** (horizon-1).
     """
 
     def below(at_policy: Any, at_base: Any, rounds: int) -> float:
@@ -127,7 +127,7 @@ def kl_pathwise_nats(policy: Model, base: Model, n_observations: int, horizon: i
     D(h) = KL(pi( . |h), beta( . |h)) + max over o and over a with pi(a|h) > 0 of D(hao). A ledger that is never
     overdrawn keeps this one, and with it all the others.
 
-    Kind: exact. Paper: the strictest reading of the constraint of section 3. Cost: as kl_adaptive_nats.
+    Kind: exact. Paper: the strictest reading of KL_{h,m}. Cost: as kl_adaptive_nats.
     """
 
     def below(at_policy: Any, at_base: Any, rounds: int) -> float:

@@ -24,7 +24,7 @@ class Ledger:
 
     Errors: :class:`~mightnt.errors.BudgetError` for amounts that are negative or NaN, and for spending past the limit.
 
-    Kind: exact (float64 sums). Paper: the episode budget of section 7's experiments, kept along every path. Cost: O(1).
+    Kind: exact (float64 sums). Paper: the episode budget of its experiments, kept along every path. Cost: O(1).
     """
 
     limit_nats: float

@@ -1,7 +1,7 @@
 """The experiment in the chat world: imitators of a known demonstrator, protected RL on each base, everything measured.
 
 What is reproduced: a KL leash to a Bayesian imitator is kept to the letter while the agent goes far from the demonstrator;
-a leash to what the demonstrator might do keeps it near (arXiv:2410.06213, sections 4 to 6).
+a leash to what the demonstrator might do keeps it near (arXiv:2410.06213).
 """
 
 from __future__ import annotations
@@ -37,8 +37,10 @@ class ChatProfile:
     """Which account; see ``lm.account``."""
     iterations: int = 30
     """Rounds of reinforcement learning."""
-    episodes: int = 96
+    episodes: int = 64
     """Episodes a round."""
+    passes: int = 3
+    """Passes of learning over a round."""
     evaluation_episodes: int = 500
     """Fresh episodes every number is measured on."""
     n_networks: int = 2
@@ -224,7 +226,7 @@ def train(folder: Path, profile: ChatProfile, seed: int, n: int, base: str, s: i
     if profile.asking not in ("floor", "charged"):
         raise InputError(f"asking {profile.asking!r}; allowed are floor, charged")
     imitators = load_imitators(folder / f"imitators-{n}")
-    training = ProtectConfig(iterations=profile.iterations, episodes=profile.episodes)
+    training = ProtectConfig(iterations=profile.iterations, episodes=profile.episodes, passes=profile.passes)
     account = Account(profile.budget_nats, "floor" if profile.asking == "floor" else "charged")
     config = RunConfig(base, account, training, profile.evaluation_episodes)
     record, _ = run(

@@ -67,7 +67,7 @@ class Offer:
 def offer(log_nu: Tensor, account: Account) -> Offer:
     """The choices that ``log_nu`` (rows, tokens) leaves open under this account.
 
-    Kind: exact. Paper: section 6 (asking); the charge is ours. Cost: O(rows x tokens).
+    Kind: exact. Paper: asking with the missing mass; the charge is ours. Cost: O(rows x tokens).
     """
     log_total = log_kept(log_nu)
     theta = -torch.expm1(log_total)

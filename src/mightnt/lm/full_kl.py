@@ -25,7 +25,7 @@ def kl_step_nats(log_policy: Tensor, log_base: Tensor) -> Tensor:
 
     Errors: :class:`~mightnt.errors.InputError` where an argument holds NaN or +inf.
 
-    Kind: exact, per step. Paper: section 2, one step of the KL constraint. Cost: O(n_symbols) a row.
+    Kind: exact, per step. Paper: one step of the KL constraint. Cost: O(n_symbols) a row.
     """
     nothing = log_policy == -torch.inf
     forbidden = (log_base == -torch.inf) & ~nothing

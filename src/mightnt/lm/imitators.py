@@ -154,7 +154,8 @@ def calibrate(
 def action_mask(tokenizer: PreTrainedTokenizerBase) -> NDArray[np.bool_]:
     """Which tokens can be chosen: everything but marks and special tokens, and the end of a turn. Shape (vocabulary,)."""
     marks, mask = marks_of(tokenizer), np.ones(len(tokenizer), dtype=bool)
-    mask[[*tokenizer.all_special_ids, marks.pad, marks.user, marks.assistant]] = False
+    special = [number for number, token in tokenizer.added_tokens_decoder.items() if token.special]
+    mask[[*tokenizer.all_special_ids, *special]] = False
     mask[marks.end] = True
     return mask
 

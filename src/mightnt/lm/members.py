@@ -37,8 +37,12 @@ class MemberStep:
 
 
 def over_actions(log_probabilities: Tensor, is_action: Tensor) -> Tensor:
-    """log P(x | x is an action) in float64: conditioned, since only actions can be chosen. Shape unchanged."""
-    return torch.log_softmax(log_probabilities.double().masked_fill(~is_action, -torch.inf), dim=-1)
+    """log P(x | x is an action) in float64: conditioned, since only actions can be chosen.
+
+    Shape (..., rows of the embedding) to (..., tokens): a network may have rows to spare, which stand for no token.
+    """
+    spoken = log_probabilities[..., : len(is_action)].double()
+    return torch.log_softmax(spoken.masked_fill(~is_action, -torch.inf), dim=-1)
 
 
 class Members:

@@ -71,7 +71,7 @@ def tilt_to_kl(log_base: Tensor, direction: Tensor, kl_nats: Tensor) -> Tensor:
     allotment that is negative, infinite or NaN, a direction that is not finite where the base has mass, a base that has
     no mass or holds NaN or +inf.
 
-    Kind: exact to 1e-6 nats, per step. Paper: the KL constraint of section 2, made hard; the projection is ours.
+    Kind: exact to 1e-6 nats, per step. Paper: the KL constraint, made hard; the projection is ours.
     Cost: 2 to 6 passes over ``[..., n_symbols]`` in float64 as a rule; keeps three such arrays for the gradient.
     """
     if log_base.shape != direction.shape or direction.shape[:-1] != kl_nats.shape or not direction.shape[-1:].numel():

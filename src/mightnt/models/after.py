@@ -16,7 +16,7 @@ class After:
     nu'(x | h) = nu(x | history h). This is how demonstrated steps come before an episode: wrap the base (and the
     demonstrator, if it remembers) once, and planners, players and audits see an ordinary model.
 
-    Kind: exact. Paper: the k trusted steps that open a history, section 3. Cost: ``start`` follows the whole history.
+    Kind: exact. Paper: the k trusted steps that open a history. Cost: ``start`` follows the whole history.
     """
 
     model: Model

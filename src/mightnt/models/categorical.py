@@ -16,7 +16,7 @@ class Categorical:
 
     nu(x | h) = p(x). The probabilities may sum to less than one and are kept as given.
 
-    Kind: exact. Paper: the Bernoulli examples of section 4 are of this kind. Cost: O(1) a step.
+    Kind: exact. Paper: the Bernoulli example of the missing triangle inequality is of this kind. Cost: O(1) a step.
     """
 
     prediction: Prediction

@@ -40,7 +40,7 @@ class ModelClass:
         log_prior: shape ``(n_models,)``, nats, ``-inf`` allowed. NaN, +inf, a sum above 1 + 1e-9 or a prior that
             believes nothing is refused with :class:`~mightnt.errors.InputError`.
 
-    Kind: exact (float64). Paper: section 3. Cost: one prediction of every model a step.
+    Kind: exact (float64). Paper: w(nu|h). Cost: one prediction of every model a step.
     """
 
     models: Sequence[Model]
@@ -109,7 +109,7 @@ def top_set(log_posterior: FloatArray, level: float) -> NDArray[np.intp]:
         log_posterior: shape ``(n_models,)``, nats; need not sum to one. All ``-inf`` gives the empty set.
         level: in (0, 1]; else :class:`~mightnt.errors.InputError`.
 
-    Kind: exact (float64, no tolerance). Paper: section 6. Cost: O(n_models log n_models).
+    Kind: exact (float64, no tolerance). Paper: the top set at level alpha. Cost: O(n_models log n_models).
     """
     if not 0 < level <= 1:
         raise InputError(f"the top-set level is {level}; it must be more than 0 and at most 1")

@@ -58,7 +58,7 @@ class SoftPolicy:
 
     ``price_per_nat`` is lambda; ``value`` and ``kl_expected_nats`` are what it promises from the start.
 
-    Kind: exact. Paper: section 7's planner, expected version. Cost: the first ``predict`` after a history lays out the
+    Kind: exact. Paper: the KL-constrained optimum, expected version. Cost: the first ``predict`` after a history lays out the
     tree below it; the row is kept for the next time.
     """
 
@@ -107,7 +107,8 @@ def plan_expected_kl(world: TreeWorld, base: Model, budget: KLBudget) -> SoftPol
     Errors: :class:`~mightnt.errors.BudgetError` where the budget cannot pay for the cheapest policy;
     :class:`~mightnt.errors.InputError` where base and world have different actions.
 
-    Kind: exact (to about 1e-9 nats). Paper: section 7. Cost: the tree once, then about 70 passes over it in numpy.
+    Kind: exact (to about 1e-9 nats). Paper: the KL-constrained optimum, expected.
+    Cost: the tree once, then about 70 passes over it in numpy.
     """
     if base.n_symbols != world.n_actions:
         raise InputError(f"the base predicts {base.n_symbols} actions, the world has {world.n_actions}")

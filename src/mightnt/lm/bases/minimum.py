@@ -14,7 +14,7 @@ from mightnt.lm.members import MemberStep
 class Minimum:
     """nu(x | h) = min(p_network(x | h), p_counts(x | h)); theta = 1 - sum_x nu(x | h).
 
-    Lies below the demonstrator wherever one of the two does. Kind: exact. Paper: section 6, over two members. Cost: one
+    Lies below the demonstrator wherever one of the two does. Kind: exact. Paper: nu_alpha over two members. Cost: one
     forward pass and a table look-up.
     """
 

@@ -19,7 +19,7 @@ class Mixture:
     The weights move with the actions of the episode. Evidence ``all`` (default) is what a predictor does: the agent's
     own odd actions raise the members that expect them. Never asks.
 
-    Kind: exact. Paper: section 4. Cost: one forward pass a network.
+    Kind: exact. Paper: xi. Cost: one forward pass a network.
     """
 
     log_weights: tuple[float, ...]
