@@ -100,5 +100,8 @@ def test_every_cell_is_planned_once(tmp_path):
 
 def test_profiles_by_name():
     assert named_profile("default", 500).n_demonstrations == (500,)
+    assert named_profile("quick", bases="known,mixture").bases == ("known", "mixture")
+    with pytest.raises(InputError, match="unknown base 'knwon'"):
+        named_profile("quick", bases="knwon")
     with pytest.raises(InputError, match="quick, default, full"):
         named_profile("huge")

@@ -16,6 +16,9 @@ def reproduce(
     demonstrations: Annotated[
         int, typer.Option("--demonstrations", min=0, help="Dialogues of the demonstrator; 0: what the profile says.")
     ] = 0,
+    bases: Annotated[
+        str, typer.Option("--bases", help="Only these bases, separated by commas; all of the profile's by default.")
+    ] = "",
     out: Out = Path("runs/reproduce"),
     seed: Seed = 0,
     workers: Annotated[int, typer.Option("--workers", min=1, help="Processes at a time, one thread each.")] = 2,
@@ -31,7 +34,7 @@ def reproduce(
     from mightnt.experiments.chat import reproduce as run
 
     with progress() as watcher:
-        run(out, named_profile(profile, demonstrations), seed, watcher, resume, workers)
+        run(out, named_profile(profile, demonstrations, bases), seed, watcher, resume, workers)
     results = read_results([out])
     page = out / "report.html"
     write_report(results, page)

@@ -71,12 +71,21 @@ PROFILES = {
 }
 
 
-def named_profile(name: str, n_demonstrations: int = 0) -> ChatProfile:
-    """The profile of this name, with another number of demonstrations if one is given; an unknown name is refused."""
+def named_profile(name: str, n_demonstrations: int = 0, bases: str = "") -> ChatProfile:
+    """The profile of this name, with another number of demonstrations or other bases (comma-separated) where given.
+
+    Raises :class:`~mightnt.errors.InputError` for an unknown name, with those there are.
+    """
     if name not in PROFILES:
         raise InputError(f"unknown profile {name!r}; allowed are {', '.join(PROFILES)}")
-    profile = PROFILES[name]
-    return replace(profile, n_demonstrations=(n_demonstrations,)) if n_demonstrations else profile
+    profile, allowed = PROFILES[name], PROFILES["full"].bases
+    chosen = tuple(dict.fromkeys(bases.split(","))) if bases else profile.bases
+    unknown = [base for base in chosen if base not in allowed]
+    if unknown:
+        raise InputError(f"unknown base {unknown[0]!r}; allowed are {', '.join(allowed)}")
+    return replace(
+        profile, n_demonstrations=(n_demonstrations,) if n_demonstrations else profile.n_demonstrations, bases=chosen
+    )
 
 
 def reproduce(
