@@ -71,6 +71,12 @@ def test_the_cap_by_hand():
     ]
 
 
+def test_29_of_100_turns_are_29_though_the_product_of_floats_is_less():
+    assert 0.29 * 100 < 29
+    ratios, dialogue = np.arange(100.0), np.arange(100)
+    assert log_cap_nats(ratios, dialogue, np.ones(100, int), 0.29) == 70.0
+
+
 def test_turns_of_equal_number_in_neighboring_dialogues_are_two():
     ratios, dialogue, turn = np.array([3.0, 1.0]), np.array([0, 1]), np.array([1, 1])
     assert log_cap_nats(ratios, dialogue, turn, 0.5) == 1.0

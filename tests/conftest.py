@@ -1,0 +1,10 @@
+"""Property tests draw the same examples on every machine and have no deadline, so that a slow machine fails nothing.
+
+`python -m pytest --hypothesis-profile=explore` draws new ones.
+"""
+
+from hypothesis import HealthCheck, settings
+
+settings.register_profile("steady", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("explore", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("steady")
