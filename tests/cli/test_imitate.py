@@ -3,6 +3,8 @@
 import json
 
 import pytest
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 from typer.testing import CliRunner
 
 from mightnt import cli
@@ -68,6 +70,24 @@ def test_missing_files_and_folders_that_are_no_model(demonstrations_file, tmp_pa
     result = invoke(demonstrations_file, tmp_path / "out", "--model", str(tmp_path / "no-model"))
     assert result.exit_code == 2
     assert "no-model" in result.stderr
+
+
+def test_a_pre_trained_model_of_another_kind_with_its_own_tokenizer(demonstrations_file, tmp_path):
+    texts = [json.loads(line)["messages"][1]["content"] for line in demonstrations_file.read_text().splitlines()]
+    core = Tokenizer(models.BPE())
+    core.pre_tokenizer, core.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(300, initial_alphabet=alphabet, special_tokens=["<|eos|>"], show_progress=False)
+    core.train_from_iterator(texts, trainer)
+    PreTrainedTokenizerFast(tokenizer_object=core, eos_token="<|eos|>").save_pretrained(tmp_path / "model")
+    config = GPT2Config(vocab_size=308, n_positions=256, n_embd=16, n_layer=1, n_head=2)
+    GPT2LMHeadModel(config).save_pretrained(tmp_path / "model")
+    result = invoke(demonstrations_file, tmp_path / "out", "--model", str(tmp_path / "model"))
+    assert result.exit_code == 0, result.output
+    few = ["--iterations", "1", "--episodes", "2", "--evaluation-episodes", "2", "--turns", "1", "--turn-tokens", "6"]
+    words = ["finetune", str(tmp_path / "out"), "--out", str(tmp_path / "run"), *few]
+    result = CliRunner().invoke(cli.app, words)
+    assert result.exit_code == 0, result.output
 
 
 def test_a_vocabulary_too_small_is_refused(demonstrations_file, tmp_path):

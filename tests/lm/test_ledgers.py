@@ -92,13 +92,14 @@ def test_a_reward_goes_to_the_latest_decision_of_its_episode():
     ledgers = Ledgers(3, 10.0)
     ledgers.credit(np.array([9.0, 9.0, 9.0]))
     enter(ledgers, [0, 1], [0.0, 0.0])
+    ledgers.credit(np.array([0.0, 8.0, 0.0]))
     enter(ledgers, [1], [0.0])
     ledgers.credit(np.array([1.0, 2.0, 3.0]))
     ledgers.credit(np.array([0.0, 0.5, 0.0]))
     enter(ledgers, [0], [0.0])
     ledgers.credit(np.array([0.25, 0.0, 0.0]))
     assert ledgers.decisions().row.tolist() == [0, 1, 1, 0]
-    assert ledgers.decisions().reward.tolist() == [1.0, 0.0, 2.5, 0.25]
+    assert ledgers.decisions().reward.tolist() == [1.0, 8.0, 2.5, 0.25]
 
 
 def test_a_kept_reward_does_not_change_with_the_array_it_came_in():

@@ -42,7 +42,7 @@ def filtered(category, second_half, turn):
     return mu.predict(state)[0]
 
 
-@settings(max_examples=15)
+@settings(max_examples=10)
 @given(seeds, st.integers(1, 4))
 def test_the_chat_scene_follows_the_demonstrator_whatever_is_said_and_at_any_pace(seed, rows):
     """Rows speak at different steps; turns are mu's words or any; each row's mu is that of its chat alone."""
@@ -53,7 +53,7 @@ def test_the_chat_scene_follows_the_demonstrator_whatever_is_said_and_at_any_pac
     category = [category_of(tokens[1:-1]) for tokens in opened]
     assert category == [words.CATEGORIES.index("greet")] * rows
     turn, round_, students = [[] for _ in range(rows)], [0] * rows, [Student() for _ in range(rows)]
-    for _ in range(40):
+    for _ in range(70):
         speaking = np.flatnonzero(rng.random(rows) < 0.7)
         if not len(speaking):
             continue
@@ -62,9 +62,10 @@ def test_the_chat_scene_follows_the_demonstrator_whatever_is_said_and_at_any_pac
         for i, row in enumerate(speaking):
             expected = filtered(category[row], 2 * round_[row] >= 6, turn[row])
             np.testing.assert_allclose(log_mu[i], expected, rtol=1e-9)
-            odd = rng.random() < 0.1
-            p = np.exp(log_mu[i])
-            tokens[i] = rng.integers(words.END, len(p)) if odd else rng.choice(len(p), p=p / p.sum())
+            p, kind = np.exp(log_mu[i]), rng.random()
+            tokens[i] = rng.choice(len(p), p=p / p.sum())
+            if kind < 0.25:
+                tokens[i] = words.END if kind < 0.2 else rng.integers(words.END, len(p))
             turn[row].append(int(tokens[i]))
         scene.hear(speaking, tokens)
         ended = np.array(

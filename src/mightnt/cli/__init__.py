@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import importlib
+import os
 from importlib.util import find_spec
 from typing import Annotated, Any, NoReturn
 
@@ -91,5 +92,6 @@ def options(
 
 
 def main() -> None:
-    """The entry point of the command ``mightnt``."""
+    """The entry point of the command ``mightnt``; one progress display, ours, and not the model library's too."""
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     app(prog_name="mightnt")
