@@ -77,7 +77,9 @@ def test_a_pre_trained_model_of_another_kind_with_its_own_tokenizer(demonstratio
     core = Tokenizer(models.BPE())
     core.pre_tokenizer, core.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(300, initial_alphabet=alphabet, special_tokens=["<|eos|>"], show_progress=False)
+    trainer = trainers.BpeTrainer(
+        vocab_size=300, initial_alphabet=alphabet, special_tokens=["<|eos|>"], show_progress=False
+    )
     core.train_from_iterator(texts, trainer)
     PreTrainedTokenizerFast(tokenizer_object=core, eos_token="<|eos|>").save_pretrained(tmp_path / "model")
     config = GPT2Config(vocab_size=308, n_positions=256, n_embd=16, n_layer=1, n_head=2)
