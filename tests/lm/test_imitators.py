@@ -151,15 +151,15 @@ def test_marks_that_are_given_are_no_actions_and_the_end_is():
 
 
 def test_the_counts_are_of_the_demonstrators_choices_alone(imitators):
-    """After "user" stands the student's word, which nobody counts; after "assistant" the teacher's, all counted."""
+    """After "assistant" the first words of turns; after "hello" never "teacher", which only the student says there."""
     counts = fit_suffix_counts(imitators.tokenizer, imitators.fitted, ImitatorsConfig(longest_suffix=1, strength=1e-9))
     corpus = encode(imitators.tokenizer, imitators.fitted)
     p = np.exp(counts.predict(np.array([[words.ASSISTANT]])))[0]
     first_words = corpus.tokens[1:][corpus.tokens[:-1] == words.ASSISTANT]
     np.testing.assert_allclose(p, np.bincount(first_words, minlength=len(p)) / len(first_words), atol=1e-6)
-    greeting = words.word_ids()["teacher"]
-    assert (corpus.tokens == greeting).any()
-    assert np.exp(counts.predict(np.array([[-1]])))[0][greeting] < 1e-6
+    hello, teacher = words.tokens_of("hello teacher")
+    assert ((corpus.tokens[:-1] == hello) & (corpus.tokens[1:] == teacher)).any()
+    assert np.exp(counts.predict(np.array([[hello]])))[0][teacher] < 1e-6
 
 
 def test_member_scores_are_log_probabilities_of_the_actions_in_order(imitators):

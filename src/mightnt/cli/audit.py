@@ -30,14 +30,19 @@ def audit(
     json: Json = False,
 ) -> None:
     """Judge runs: write report.html, print what was promised and what was kept."""
+    from mightnt.audits.results import results_file
+
+    report(runs, out or (results_file(runs[0]).parent if len(runs) == 1 else Path()), json)
+
+
+def report(runs: list[Path], folder: Path, json: bool) -> None:
+    """Judge ``runs``: write ``folder/report.html`` and print the verdict, as JSON or as a table."""
     from mightnt.audits.report import write_report
-    from mightnt.audits.results import read_results, results_file
+    from mightnt.audits.results import read_results
     from mightnt.audits.summary import summarize
     from mightnt.audits.verdict import judge
 
-    results = read_results(runs)
-    folder = out or (results_file(runs[0]).parent if len(runs) == 1 else Path())
-    page = folder / "report.html"
+    results, page = read_results(runs), folder / "report.html"
     write_report(results, page)
     summary = summarize(results)
     verdict = judge(summary)

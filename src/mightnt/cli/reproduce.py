@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from mightnt.cli.audit import as_json, show
-from mightnt.cli.options import Json, Out, Resume, Seed, print_json, progress
+from mightnt.cli.audit import report
+from mightnt.cli.options import Json, Out, Resume, Seed, progress
 
 
 def reproduce(
@@ -26,21 +26,9 @@ def reproduce(
     json: Json = False,
 ) -> None:
     """Imitate a known demonstrator, fine-tune on every base, measure what was kept; write results.json and report.html."""
-    from mightnt.audits.report import write_report
-    from mightnt.audits.results import read_results
-    from mightnt.audits.summary import summarize
-    from mightnt.audits.verdict import judge
     from mightnt.experiments.chat import named_profile
     from mightnt.experiments.chat import reproduce as run
 
     with progress() as watcher:
         run(out, named_profile(profile, demonstrations, bases), seed, watcher, resume, workers)
-    results = read_results([out])
-    page = out / "report.html"
-    write_report(results, page)
-    summary = summarize(results)
-    verdict = judge(summary)
-    if json:
-        print_json(as_json(summary, verdict, page))
-    else:
-        show(summary, verdict, page)
+    report([out], out, json)
