@@ -25,8 +25,8 @@ def believed(model_class, history, level, evidence="demonstrated"):
         probability_of_actions(model, history, lambda step: is_evidence(step, evidence)) for model in model_class.models
     ]
     joint = joint / joint.sum()
-    ratios = [w / (level * joint[joint >= w].sum()) for w in joint]
-    assume(all(abs(ratio - 1) > 1e-6 for ratio in ratios))  # rounding may decide exact ties
+    falling = np.sort(joint)[::-1]
+    assume((abs(falling / (level * np.cumsum(falling)) - 1) > 1e-6).all())  # rounding may decide exact ties
     return [model_class.models[i] for i in top_set_by_definition(joint.tolist(), level)]
 
 
