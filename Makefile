@@ -7,10 +7,13 @@ READY := .venv/.ready
 OUT ?= runs/reproduce
 PROFILE ?= default
 
-.PHONY: reproduce test test-slow check format bench clean
+.PHONY: reproduce theory test test-slow check format bench clean
 
 reproduce: $(READY)
 	$(BIN)/mightnt reproduce --profile $(PROFILE) --out $(OUT) --resume
+
+theory: $(READY)
+	$(BIN)/mightnt theory all --out runs/theory --resume
 
 test: $(READY)
 	$(BIN)/python -m pytest -m "not slow" -n 2

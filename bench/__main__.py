@@ -11,12 +11,10 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import json
 import resource
-import statistics
 import subprocess
 import sys
-import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +22,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from bench.lines import Line, median_seconds
 from mightnt.experiments.chat import chat_tokenizer
 from mightnt.files import write_json
 from mightnt.lm.account import Account
@@ -40,33 +39,6 @@ from mightnt.worlds.chat.corpus import demonstrations
 
 ROWS = 96
 """Episodes side by side, as in training."""
-
-
-@dataclass(frozen=True)
-class Line:
-    """One comparison."""
-
-    what: str
-    ours: float
-    other: float
-    unit: str
-    other_is: str
-
-    @property
-    def ratio(self) -> float:
-        """Ours over the other."""
-        return self.ours / self.other
-
-
-def median_seconds(function: Callable[[], object], repetitions: int = 7) -> float:
-    """Median wall time of a call, after one that is not counted."""
-    function()
-    times = []
-    for _ in range(repetitions):
-        started = time.perf_counter()
-        function()
-        times.append(time.perf_counter() - started)
-    return statistics.median(times)
 
 
 def small_imitators() -> Imitators:

@@ -32,8 +32,8 @@ def imported_modules(path: Path) -> list[tuple[str, bool]]:
             found += [(alias.name, top) for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module:
             found.append((node.module, top))
-            if node.module == "mightnt":
-                found += [(f"mightnt.{alias.name}", top) for alias in node.names]
+            if node.module.split(".")[0] == "mightnt":
+                found += [(f"{node.module}.{alias.name}", top) for alias in node.names]
     return found
 
 
@@ -57,6 +57,15 @@ def test_torch_lives_in_lm_alone(path):
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(SOURCE)))
+def test_compiled_code_lives_in_kernels_and_solvers_wait_for_their_call(path):
+    """numba only in files named kernels.py; those and cvxpy are imported inside functions, so that imports stay quick."""
+    for name, top in imported_modules(path):
+        assert name.split(".")[0] != "numba" or path.name == "kernels.py", f"{path} imports numba"
+        late = name.split(".")[0] == "cvxpy" or (name.startswith("mightnt.") and name.split(".")[-1] == "kernels")
+        assert not (late and top), f"{path} imports {name} at module level"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(SOURCE)))
 def test_only_later_rooms_import_lm_and_never_at_module_level_in_cli(path):
     if room(path) == "cli":
         early = [name for name, top in imported_modules(path) if top and name.startswith(("mightnt.lm", "mightnt.exp"))]
@@ -64,7 +73,9 @@ def test_only_later_rooms_import_lm_and_never_at_module_level_in_cli(path):
 
 
 def test_import_is_light():
-    code = "import mightnt, sys; assert not {'torch', 'transformers', 'matplotlib'} & set(sys.modules)"
+    code = (
+        "import mightnt, sys; assert not {'torch', 'transformers', 'matplotlib', 'numba', 'cvxpy'} & set(sys.modules)"
+    )
     subprocess.run([sys.executable, "-c", code], check=True)
 
 

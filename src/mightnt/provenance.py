@@ -10,7 +10,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-PACKAGES = ("mightnt", "numpy", "scipy", "torch", "transformers", "tokenizers")
+PACKAGES = ("mightnt", "numpy", "scipy", "torch", "transformers", "tokenizers", "numba", "cvxpy", "clarabel")
 
 
 def provenance(seed: int | None, config: dict[str, Any]) -> dict[str, Any]:

@@ -33,6 +33,10 @@ def test_the_table_and_the_page(folder):
     assert "mixture" in (folder / "report.html").read_text(encoding="utf-8")
 
 
+def test_a_seed_changes_nothing(folder):
+    assert audit(folder, "--json", "--seed", 1).stdout == audit(folder, "--json").stdout
+
+
 def test_json_is_alone_on_stdout(folder):
     result = audit(folder, "--json")
     value = json.loads(result.stdout)

@@ -316,7 +316,7 @@ def whole(imitators, tokens):
 
     def at(place, demonstrator):
         here = networks[:, place - 1 : place]
-        return MemberStep(here, counts[[place]], supported[[place]], demonstrator, here[0], here[0])
+        return MemberStep(here, counts[[place]], supported[[place]], demonstrator, here[0])
 
     return at
 

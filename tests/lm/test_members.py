@@ -42,7 +42,6 @@ def test_step_by_step_is_all_at_once(imitators):
         step = members.predict(rows)
         expected = over_actions(whole[:, rows, t], is_action)
         torch.testing.assert_close(step.networks, expected, atol=1e-4, rtol=1e-4)
-        torch.testing.assert_close(step.raw, whole[0, rows, t], atol=1e-4, rtol=1e-4)
         suffixes = [[-1] * 4 + tokens[row, : t + 1].tolist() for row in rows]
         suffixes = np.array([suffix[-imitators.counts.longest :] for suffix in suffixes])
         assert torch.equal(step.counts, torch.from_numpy(imitators.counts.predict(suffixes)))
@@ -73,7 +72,7 @@ def test_the_hidden_state_is_what_the_output_layer_of_the_first_network_reads(im
     step = members.predict(torch.arange(len(tokens)))
     with torch.no_grad():
         logits = imitators.networks[0].get_output_embeddings()(step.hidden)
-    torch.testing.assert_close(logits.log_softmax(-1), step.raw, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(logits.log_softmax(-1), members.states[0].log_probs, atol=1e-4, rtol=1e-4)
 
 
 def test_a_new_start_forgets_everything(imitators):

@@ -140,7 +140,7 @@ def test_too_long_an_opening_loses_whole_turns_from_its_beginning(longest, openi
 
 
 def test_no_dialogue_is_no_opening():
-    with pytest.raises(InputError, match="no dialogue"):
+    with pytest.raises(InputError, match="got no dialogues"):
         openings(TOKENIZER, [], 80)
 
 

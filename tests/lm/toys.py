@@ -54,10 +54,8 @@ class ToyMembers:
 
     def predict(self, rows, demonstrator=None):
         here = torch.from_numpy(self.states)[rows]
-        networks = self.tables[:2, here]
-        return MemberStep(
-            networks, self.tables[2, here], self.support[here], demonstrator, self.hidden[here], networks[0]
-        )
+        counts, supported = self.tables[2, here], self.support[here]
+        return MemberStep(self.tables[:2, here], counts, supported, demonstrator, self.hidden[here])
 
 
 @dataclass
@@ -134,4 +132,4 @@ def said(networks, counts=None, supported=None, demonstrator=None):
 
     first = logs(networks)[0]
     supported = None if supported is None else torch.from_numpy(np.array(supported))
-    return MemberStep(logs(networks), logs(counts), supported, logs(demonstrator), first[:, :0], first)
+    return MemberStep(logs(networks), logs(counts), supported, logs(demonstrator), first[:, :0])

@@ -27,6 +27,7 @@ def audit(
             "--out", help="The folder for report.html; by default the folder of the one RUN, or here for several."
         ),
     ] = None,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Changes nothing: an audit draws no lots.")] = 0,
     json: Json = False,
 ) -> None:
     """Judge runs: write report.html, print what was promised and what was kept."""

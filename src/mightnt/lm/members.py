@@ -32,8 +32,6 @@ class MemberStep:
     """The demonstrator itself where it is known, shape (rows, tokens)."""
     hidden: Tensor
     """Last hidden state of the first network, shape (rows, width): what the actor sees."""
-    raw: Tensor
-    """Log-probabilities of the first network over all tokens, marks included, shape (rows, tokens)."""
 
 
 def over_actions(log_probabilities: Tensor, is_action: Tensor) -> Tensor:
@@ -83,7 +81,6 @@ class Members:
             supported=self.supported(suffixes),
             demonstrator=demonstrator,
             hidden=self.states[0].hidden[rows],
-            raw=self.states[0].log_probs[rows],
         )
 
     def supported(self, suffixes: NDArray[np.int64]) -> Tensor | None:

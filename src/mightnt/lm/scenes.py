@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mightnt.dialogues import Dialogue
-from mightnt.errors import InputError
 from mightnt.lm.rewards import Reward
 from mightnt.lm.tokens import FastTokenizer, decode_reply, encode, marks_of
 from mightnt.prediction import FloatArray
@@ -169,6 +168,4 @@ def openings(tokenizer: FastTokenizer, dialogues: Sequence[Dialogue], longest: i
         tokens, turn = (column[corpus.starts[i] : corpus.starts[i + 1]] for column in (corpus.tokens, corpus.turn))
         first = next(k for k in range(answer + 1) if ((turn >= k) & (turn < answer)).sum() < longest)
         found.append([*tokens[(turn >= first) & (turn < answer)].tolist(), end])
-    if not found:
-        raise InputError("no dialogue to open an episode with")
     return found

@@ -1,0 +1,1 @@
+"""The theorems, each computed: claims, numbers with their kind and interval, figures."""
