@@ -1,6 +1,7 @@
 """The expected-KL planner against enumeration, a general optimizer and random rivals."""
 
-from math import inf, log
+import sys
+from math import inf, log, nan
 
 import numpy as np
 import pytest
@@ -17,7 +18,8 @@ from mightnt.history import Chooser, Step
 from mightnt.models.categorical import Categorical
 from mightnt.models.finite import ModelClass
 from mightnt.models.switch import Switch
-from mightnt.planners.soft import evaluate, lay_out, plan_expected_kl
+from mightnt.planners.levels import evaluate, lay_out, random_levels
+from mightnt.planners.soft import best_within_expected_kl, log_policy_at_price, plan_expected_kl
 from mightnt.prediction import check_model, follow
 from mightnt.worlds.tree import TreeWorld, random_tree
 from tests.strategies import RandomModel, agent_paths, probability_of_actions, seeds
@@ -239,3 +241,44 @@ def test_where_no_action_is_due_it_has_none():
     assert policy.predict(follow(policy, (Step(0, Chooser.AGENT),))).missing == 1
     with pytest.raises(InputError, match="the world has 2"):
         plan_expected_kl(one_choice([1.0, 0.0]), Categorical.of([1.0]), KLBudget(1))
+
+
+@pytest.mark.parametrize("nats", [0.0, 0.01, 0.5, 3.0, inf])
+def test_compiled_passes_find_the_same_plan(nats):
+    levels = random_levels(np.random.default_rng(0), 2, 2, 5)
+    slow, fast = (best_within_expected_kl(levels, nats, compiled) for compiled in (False, True))
+    assert fast.price_per_nat == pytest.approx(slow.price_per_nat, rel=1e-9)
+    assert (fast.value, fast.kl_expected_nats) == pytest.approx((slow.value, slow.kl_expected_nats), abs=1e-12)
+    assert fast.kl_expected_nats <= nats + 1e-9
+
+
+def test_without_the_extra_compiled_passes_are_refused_and_others_go_on(monkeypatch):
+    levels = random_levels(np.random.default_rng(0), 2, 2, 2)
+    monkeypatch.setitem(sys.modules, "mightnt.planners.kernels", None)
+    with pytest.raises(InputError, match=r'pip install "mightnt\[theory\]"'):
+        best_within_expected_kl(levels, 0.1, compiled=True)
+    assert best_within_expected_kl(levels, 0.1).kl_expected_nats == pytest.approx(0.1)
+
+
+def test_a_budget_that_is_none_is_refused_for_arrays_too():
+    levels = random_levels(np.random.default_rng(0), 2, 2, 2)
+    for nats in (-1.0, nan):
+        with pytest.raises(BudgetError, match="the budget is"):
+            best_within_expected_kl(levels, nats)
+
+
+@pytest.mark.slow
+def test_a_million_leaves():
+    """4 ** 10 of them: the budget is spent, and the value lies between the base's and the best."""
+    levels = random_levels(np.random.default_rng(0), 2, 2, 10)
+    plan = best_within_expected_kl(levels, 1.0, compiled=True)
+    assert plan.kl_expected_nats == pytest.approx(1.0, abs=1e-9)
+    base, best = (evaluate(levels, log_policy_at_price(levels, price))[0] for price in (inf, 0.0))
+    assert base < plan.value < best
+
+
+def test_a_small_gain_at_a_low_price_keeps_its_digits():
+    """Utilities 1 and 1 + 2^-30 at price 2^-30: the odds change by a factor e, to the last digits."""
+    levels = lay_out(one_choice([1.0, 1.0 + 2.0**-30]), Categorical.of([0.3, 0.7]), (), None)
+    log_row = log_policy_at_price(levels, 2.0**-30)[0][0]
+    assert log_row[1] - log_row[0] == pytest.approx(1 + log(7 / 3), abs=1e-12)

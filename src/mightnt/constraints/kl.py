@@ -93,7 +93,7 @@ def kl_max_observations_nats(policy: Model, base: Model, n_observations: int, ho
         total = kl_step_nats(ahead, base.predict(at_base))
         if observations:
             for action, probability in possible(ahead):
-                after = _round(policy, base, at_policy, at_base, action, observations[0])
+                after = both_advanced(policy, base, at_policy, at_base, action, observations[0])
                 total += probability * along(*after, observations[1:])
         return total
 
@@ -114,7 +114,7 @@ def kl_adaptive_nats(policy: Model, base: Model, n_observations: int, horizon: i
         total = kl_step_nats(ahead, base.predict(at_base))
         if rounds > 1:
             for action, probability in possible(ahead):
-                after = [_round(policy, base, at_policy, at_base, action, o) for o in range(n_observations)]
+                after = [both_advanced(policy, base, at_policy, at_base, action, o) for o in range(n_observations)]
                 total += probability * max(below(*states, rounds - 1) for states in after)
         return total
 
@@ -135,7 +135,7 @@ def kl_pathwise_nats(policy: Model, base: Model, n_observations: int, horizon: i
         total = kl_step_nats(ahead, base.predict(at_base))
         if rounds > 1:
             pairs = itertools.product([action for action, _ in possible(ahead)], range(n_observations))
-            after = [_round(policy, base, at_policy, at_base, action, o) for action, o in pairs]
+            after = [both_advanced(policy, base, at_policy, at_base, action, o) for action, o in pairs]
             total += max(below(*states, rounds - 1) for states in after)
         return total
 
@@ -149,7 +149,9 @@ def possible(prediction: Prediction) -> Iterator[tuple[int, float]]:
             yield symbol, probability
 
 
-def _round(policy: Model, base: Model, at_policy: Any, at_base: Any, action: int, observation: int) -> tuple[Any, Any]:
+def both_advanced(
+    policy: Model, base: Model, at_policy: Any, at_base: Any, action: int, observation: int
+) -> tuple[Any, Any]:
     """Where policy and base stand after one action of the agent's and one observation."""
     for step in (Step(action, Chooser.AGENT), Step(observation, Chooser.WORLD)):
         at_policy, at_base = policy.advance(at_policy, step), base.advance(at_base, step)
