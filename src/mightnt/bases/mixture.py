@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from mightnt.history import Evidence, Step
-from mightnt.models.finite import ClassState, ModelClass
+from mightnt.models.finite import AnyClass, ClassState
 from mightnt.prediction import Prediction
 
 
@@ -24,7 +25,7 @@ class BayesMixture:
     Kind: exact (float64). Paper: xi. Cost: one prediction of every model a step.
     """
 
-    model_class: ModelClass
+    model_class: AnyClass
     evidence: Evidence = "all"
 
     @property
@@ -32,7 +33,7 @@ class BayesMixture:
         """Size of the alphabet."""
         return self.model_class.n_symbols
 
-    def start(self) -> ClassState:
+    def start(self) -> Any:
         """The class at its prior."""
         return self.model_class.start()
 
@@ -41,6 +42,6 @@ class BayesMixture:
         log_joint = state.log_posterior[:, None] + self.model_class.log_predictions(state)
         return Prediction(np.logaddexp.reduce(log_joint, axis=0))
 
-    def advance(self, state: ClassState, step: Step) -> ClassState:
+    def advance(self, state: Any, step: Step) -> Any:
         """The class after ``step`` under this rule of evidence."""
         return self.model_class.advance(state, step, self.evidence)

@@ -9,7 +9,7 @@ import numpy as np
 
 from mightnt.errors import InputError
 from mightnt.history import Evidence, Step, is_evidence
-from mightnt.models.finite import ClassState, ModelClass, top_set
+from mightnt.models.finite import AnyClass, ClassState, top_set
 from mightnt.prediction import FloatArray, Prediction
 
 Granularity: TypeAlias = Literal["token", "trajectory"]
@@ -47,7 +47,8 @@ class Pessimistic:
     Which theorem needs which:
         KL(pi, demonstrator) <= KL(pi, base) while the demonstrator is in the top set: either granularity.
         It stays there for ever with probability >= 1 - alpha / w(mu): either, but only with evidence "demonstrated".
-        The sum of cubed asking probabilities is finite: proved for ``token`` only.
+        The expected sum of cubed asking probabilities is finite: either, again with evidence "demonstrated" only
+        (``trajectory`` never asks more at the same history).
 
     Errors: :class:`~mightnt.errors.InputError` for a level outside (0, 1], and for ``trajectory`` with evidence "all":
     the agent's own actions would move the top set inside the product.
@@ -56,7 +57,7 @@ class Pessimistic:
     model a step.
     """
 
-    model_class: ModelClass
+    model_class: AnyClass
     top_set_level: float
     granularity: Granularity = "token"
     evidence: Evidence = "demonstrated"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -12,6 +12,37 @@ from numpy.typing import ArrayLike, NDArray
 from mightnt.errors import InputError
 from mightnt.history import Evidence, Step, is_evidence
 from mightnt.prediction import TOLERANCE, FloatArray, Model
+
+
+class AnyClass(Protocol):
+    """What a base asks of a class of models; its states hold ``log_posterior``, shape ``(n_models,)``, nats."""
+
+    @property
+    def n_symbols(self) -> int:
+        """Size of the alphabet."""
+        ...
+
+    @property
+    def models(self) -> Sequence[Model]:
+        """The models."""
+        ...
+
+    @property
+    def log_prior(self) -> FloatArray:
+        """log w(nu), shape ``(n_models,)``, nats."""
+        ...
+
+    def start(self) -> Any:
+        """Every model at its start."""
+        ...
+
+    def log_predictions(self, state: Any) -> FloatArray:
+        """log nu(x|h), shape ``(n_models, n_symbols)``."""
+        ...
+
+    def advance(self, state: Any, step: Step, evidence: Evidence) -> Any:
+        """After ``step``; the posterior moves only by evidence."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, eq=False)
