@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mightnt.constraints.kl import kl_step_nats
+from mightnt.experiments.theory.no_triangle import farthest_triple
 from mightnt.prediction import Prediction
 from tests.strategies import predictions
 
@@ -64,3 +65,45 @@ def test_its_neighbor_fails(policy, base, demonstrator):
         return 0.5 * np.abs(one.probabilities - other.probabilities).sum()
 
     assert tvd(policy, demonstrator) <= tvd(policy, base) + tvd(base, demonstrator) + 1e-12
+
+
+# at finite values: how far, if the demonstrator leaves ``least`` to the policy's action
+
+
+chances = st.floats(0, 1)
+
+
+@given(st.floats(0.01, 3), st.floats(1e-9, 0.3), chances, chances)
+def test_at_finite_values_no_coins_do_more(eps, least, share_of_base, share_of_policy):
+    """Any base and policy above the demonstrator's coin that keep the two premises: never further than the farthest."""
+    policy, base, demonstrator = farthest_triple(eps, least)
+    assert max(kl_step_nats(policy, base), kl_step_nats(demonstrator, base)) <= eps * (1 + 1e-9)
+    other_base = bernoulli(least + share_of_base * (float(base.probabilities[1]) - least))
+    other_policy = bernoulli(least + share_of_policy * (1 - least))
+    if kl_step_nats(other_policy, other_base) <= eps:
+        assert kl_step_nats(other_policy, demonstrator) <= kl_step_nats(policy, demonstrator) * (1 + 1e-9)
+
+
+@given(st.floats(0.01, 1), st.floats(1e-9, 0.3))
+def test_at_finite_values_it_is_tight(eps, least):
+    """One nat of tolerance more on either side is needed to go further: both are used up (or the policy is certain)."""
+    policy, base, demonstrator = farthest_triple(eps, least)
+    assert kl_step_nats(demonstrator, base) == pytest.approx(eps, rel=1e-6)
+    assert policy.probabilities[1] == 1 or kl_step_nats(policy, base) == pytest.approx(eps, rel=1e-6)
+
+
+def test_at_finite_values_it_needs_a_small_probability():
+    """eps is a tenth; what the demonstrator leaves falls by the same factor each time, and the distance grows by as much."""
+    distances = [kl_step_nats(*farthest_triple(0.1, 10.0**-k)[::2]) for k in range(3, 100, 8)]
+    steps = np.diff(distances)
+    assert (steps > 0).all()
+    assert steps[-1] == pytest.approx(steps[-2], rel=1e-6)
+    assert distances[-1] > 50 * 0.1
+
+
+def test_at_finite_values_its_neighbor_fails():
+    """With the same two premises turned around, KL(beta, pi) and KL(beta, tau), the policy need not even be near the base:
+    the farthest triple itself is infinitely far in one of them once the policy is certain."""
+    policy, base, _ = farthest_triple(1.0, 0.001)
+    assert kl_step_nats(policy, base) <= 1
+    assert kl_step_nats(base, policy) == inf

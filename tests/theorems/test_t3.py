@@ -4,6 +4,8 @@
 (b) mu stays in the top set for ever with probability >= 1 - alpha / w(mu), when only its own actions are evidence.
 (c) A minimum over trajectories gives (a) as well and lies between the product of token minima and mu.
 (d) Where asking is an action, each decision is log(1 + theta) further from mu than the extended KL says.
+(e) Asking is summable: E sum theta^3 <= 2 k sum over nu of log(1 + w(nu) / (alpha w(mu))), k the smaller of the number of
+    actions and of models other than mu.
 
 Each: it holds; it is tight; it needs its premise; its neighbor fails.
 """
@@ -21,6 +23,8 @@ from mightnt.bases.mixture import BayesMixture
 from mightnt.bases.pessimistic import Pessimistic
 from mightnt.constraints.asking import charge_asking_nats, with_answers
 from mightnt.constraints.kl import kl_adaptive_nats, kl_expected_nats, kl_max_observations_nats, kl_step_nats
+from mightnt.experiments.theory.timetables import Timetable, ask, believed, cubed_asking_bound
+from mightnt.experiments.theory.timetables import coins as coin_table
 from mightnt.history import Chooser, Step, demonstrated
 from mightnt.models.after import After
 from mightnt.models.categorical import Categorical
@@ -265,3 +269,128 @@ def test_asking_needs_its_correction_and_a_base_below_the_demonstrator():
     assert truth == pytest.approx(0.1308, abs=1e-4)
     elsewhere = Prediction.of([0.001, 0.999])
     assert kl_step_nats(with_answers(nu, elsewhere), elsewhere) > charge_asking_nats(nu, nu)  # nu is not below this one
+
+
+def expected_over_asked_episodes(base, mu, n_steps, states=None):
+    """``(KL(system, mu), charges)`` expected over episodes in which the base acts and mu answers, by the whole tree."""
+    if n_steps == 0:
+        return np.zeros(2)
+    at_base, at_mu = states or (base.start(), mu.start())
+    nu, demonstrator = base.predict(at_base), mu.predict(at_mu)
+    total = np.array([kl_step_nats(with_answers(nu, demonstrator), demonstrator), charge_asking_nats(nu, nu)])
+    for chooser, probabilities in (
+        (Chooser.AGENT, nu.probabilities),
+        (Chooser.DEMONSTRATOR, nu.missing * demonstrator.probabilities),
+    ):
+        for symbol, p in enumerate(probabilities.tolist()):
+            if p > 0:
+                step = Step(symbol, chooser)
+                after = base.advance(at_base, step), mu.advance(at_mu, step)
+                total = total + p * expected_over_asked_episodes(base, mu, n_steps - 1, after)
+    return total
+
+
+@given(model_classes(), granularities)
+@settings(max_examples=40, deadline=None)
+def test_asking_holds_over_episodes_by_trajectory_too(model_class, granularity):
+    """Single decisions of the trajectory minimum may lie above mu; what an episode is charged still covers its KL."""
+    base, index = Pessimistic(model_class, 1e-6, granularity), 0
+    distance, charge = expected_over_asked_episodes(base, model_class.models[index], 4)
+    assert distance <= charge + 1e-9
+
+
+def test_asking_by_trajectory_fails_decision_by_decision():
+    """The neighbor: at a single decision the trajectory minimum is above mu, and its charge is below the truth."""
+    mu, nu = Categorical.of([0.9, 0.1]), Categorical.of([0.1, 0.9])
+    base = Pessimistic(ModelClass.of([mu, nu]), 0.01, "trajectory")
+    state = follow(base, own((), 0, 0, 0))  # the second model stands so much lower that it alone decides
+    ahead = base.predict(state)
+    assert ahead.probabilities.tolist() == pytest.approx([0.1, 0.9])
+    truth = kl_step_nats(with_answers(ahead, mu.prediction), mu.prediction)
+    assert truth > charge_asking_nats(ahead, ahead) + 1
+
+
+# (e) asking is summable
+
+
+@st.composite
+def posteriors(draw):
+    """A class of memoryless models over three actions at any posterior, mu first, and a level."""
+    n_models, rng = draw(st.integers(2, 5)), np.random.default_rng(draw(seeds))
+    rows = rng.dirichlet(np.ones(3), size=n_models)
+    rows[1:] *= rng.uniform(0.5, 1, size=(n_models - 1, 1)) if draw(st.booleans()) else 1.0
+    weights = np.exp(rng.normal(size=n_models) * draw(st.sampled_from([0.5, 2.0])))
+    return rows, weights / weights.sum(), draw(st.sampled_from([0.01, 0.1, 0.5]))
+
+
+@given(posteriors())
+@settings(deadline=None)
+def test_summable_holds_step_by_step(posterior):
+    """The two inequalities behind the bound, at any posterior: theta^2 <= k sum d^2, and one answer lowers the sum of
+    log(1 + r/alpha) by d^2 / 2 for every believed model, and never raises it for any."""
+    rows, weights, level = posterior
+    inside = believed(np.log(weights)[None], level)[0]
+    theta = 1 - rows[inside].min(axis=0).sum()
+    excess = np.maximum(rows[0] - rows, 0).sum(axis=1)  # d: the largest of mu(A) - nu(A)
+    k = min(rows.shape[1], len(rows) - 1)
+    assert theta**2 <= k * (excess[1:][inside[1:]] ** 2).sum() + 1e-12
+    ratios = weights / weights[0]
+    drop = np.log1p(ratios / level) - np.log1p(ratios[:, None] * rows / rows[0] / level) @ rows[0]
+    assert (drop[1:] >= -1e-12).all()
+    assert (drop[1:] >= np.where(inside[1:], excess[1:] ** 2 / 2, 0) - 1e-12).all()
+    assert (ratios[inside] >= level * (1 - 1e-9)).all()
+
+
+@given(posteriors())
+@settings(max_examples=15, deadline=None)
+def test_summable_holds(posterior):
+    rows, prior, share = posterior
+    table, level = Timetable.steady(rows, prior), share * prior[0]
+    cubes = ask(table, level, np.array([20_000]), 60, np.random.default_rng(0))[3][:, 0]
+    assert cubes.mean() + 4 * cubes.std() / np.sqrt(len(cubes)) <= cubed_asking_bound(table, level)
+
+
+def test_summable_is_tight():
+    """Two coins that come closer: the cubes come to the same within a factor of six of the bound; no smaller power would."""
+    level, sums = 0.05, {}
+    for gap in (0.2, 0.05):
+        sums[gap] = ask(
+            coin_table([0.5, 0.5 + gap]), level, np.array([int(100 / gap**3)]), 300, np.random.default_rng(0)
+        )
+    bound = cubed_asking_bound(coin_table([0.5, 0.7]), level)
+    means = {power: [float(sums[gap][power].mean()) for gap in (0.2, 0.05)] for power in (1, 2, 3)}
+    assert bound / 6 < min(means[3]) <= max(means[3]) < bound
+    assert max(means[3]) < 1.2 * min(means[3])
+    assert means[2][1] > 3 * means[2][0]
+    assert means[1][1] > 12 * means[1][0]
+
+
+def test_summable_needs_the_demonstrator_in_the_class():
+    """Exactly between two coins neither is ever settled: questions go on, their cubes grow like a random walk's visits to 0."""
+    models, rng, level = (
+        ModelClass.of([Categorical.of([0.3, 0.7]), Categorical.of([0.7, 0.3])]),
+        np.random.default_rng(0),
+        0.05,
+    )
+    bound = 2 * log(1 + 1 / level)
+    totals = []
+    for _ in range(20):
+        base = Pessimistic(models, level)
+        state, total = base.start(), 0.0
+        for _ in range(600):
+            theta = base.predict(state).missing
+            total += theta**3
+            if rng.uniform() < theta:
+                state = base.advance(state, Step(int(rng.uniform() < 0.5), Chooser.DEMONSTRATOR))
+        totals.append(total)
+    member = coin_table([0.7, 0.3])
+    assert np.mean(ask(member, level, np.array([600]), 200, np.random.default_rng(0))[3]) < bound / 2
+    assert max(totals) > bound
+
+
+def test_summable_fails_for_squares():
+    """The neighbor: the same bound for theta^2, or for the questions, is broken by two near coins."""
+    table, level = coin_table([0.5, 0.55]), 0.05
+    sums = ask(table, level, np.array([10**6]), 200, np.random.default_rng(0))
+    bound = cubed_asking_bound(table, level)
+    assert sums[3].mean() < bound < sums[2].mean() < sums[1].mean()

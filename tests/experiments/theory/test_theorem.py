@@ -3,6 +3,7 @@
 import json
 import math
 
+import numpy as np
 import pytest
 
 from mightnt.errors import InputError
@@ -18,6 +19,7 @@ from mightnt.files import plain
         ({"low": 0.0}, "both ends"),
         ({"kind": "estimate"}, "needs an interval"),
         ({"low": 2.0, "high": 3.0}, "outside its interval"),
+        ({"holds": np.False_}, "whether it holds is a bool"),
     ],
 )
 def test_a_row_says_what_it_is_or_is_refused(changes, words):

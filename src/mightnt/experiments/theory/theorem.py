@@ -53,6 +53,10 @@ class Row:
             raise InputError(f"{self.claim}: an estimate needs an interval")
         if self.low is not None and self.high is not None and not self.low <= self.value <= self.high:
             raise InputError(f"{self.claim}: {self.value} lies outside its interval {self.low} to {self.high}")
+        if self.holds is not None and not isinstance(self.holds, bool):
+            raise InputError(
+                f"{self.claim}: whether it holds is a {type(self.holds).__name__}; a bool or None is needed"
+            )
 
 
 @dataclass(frozen=True, slots=True)
