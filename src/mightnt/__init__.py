@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from mightnt.bases.known import Known
     from mightnt.bases.mixture import BayesMixture
     from mightnt.bases.pessimistic import Pessimistic
-    from mightnt.constraints.budget import KLBudget
+    from mightnt.constraints.budget import KLBudget, TVDBudget
     from mightnt.constraints.kl import (
         kl_adaptive_nats,
         kl_expected_nats,
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         kl_step_nats,
     )
     from mightnt.constraints.ledger import Ledger
+    from mightnt.constraints.tvd import tvd_expected, tvd_largest_step, tvd_max_observations, tvd_step
     from mightnt.desk.answer import Demonstrator, Question, Recorded
     from mightnt.desk.play import play
     from mightnt.desk.record import Record, read_records, write_records
@@ -36,8 +37,13 @@ if TYPE_CHECKING:
     from mightnt.history import Chooser, Evidence, History, Step, demonstrated
     from mightnt.models.after import After
     from mightnt.models.categorical import Categorical
+    from mightnt.models.context_tree.pruning import PessimisticContextTree
+    from mightnt.models.context_tree.weighting import DecomposedContextTree, DirectContextTree
     from mightnt.models.finite import ModelClass
+    from mightnt.models.machine.universal import UniversalMachine
     from mightnt.models.switch import Switch
+    from mightnt.models.switching.posterior import SwitchingClass
+    from mightnt.planners.least import least_kl_nats
     from mightnt.planners.plan import plan
     from mightnt.prediction import Model, Prediction, check_model, follow
     from mightnt.worlds.tree import TreeWorld, World
@@ -49,9 +55,10 @@ HOME = {
     "bases.known": "Known",
     "bases.mixture": "BayesMixture",
     "bases.pessimistic": "Pessimistic",
-    "constraints.budget": "KLBudget",
+    "constraints.budget": "KLBudget TVDBudget",
     "constraints.kl": "kl_adaptive_nats kl_expected_nats kl_max_observations_nats kl_pathwise_nats kl_step_nats",
     "constraints.ledger": "Ledger",
+    "constraints.tvd": "tvd_expected tvd_largest_step tvd_max_observations tvd_step",
     "desk.answer": "Demonstrator Question Recorded",
     "desk.play": "play",
     "desk.record": "Record read_records write_records",
@@ -59,8 +66,13 @@ HOME = {
     "history": "Chooser Evidence History Step demonstrated",
     "models.after": "After",
     "models.categorical": "Categorical",
+    "models.context_tree.pruning": "PessimisticContextTree",
+    "models.context_tree.weighting": "DecomposedContextTree DirectContextTree",
     "models.finite": "ModelClass",
+    "models.machine.universal": "UniversalMachine",
     "models.switch": "Switch",
+    "models.switching.posterior": "SwitchingClass",
+    "planners.least": "least_kl_nats",
     "planners.plan": "plan",
     "prediction": "Model Prediction check_model follow",
     "worlds.tree": "TreeWorld World",

@@ -1,0 +1,1 @@
+"""A universal monotone machine: eight instructions, every program to a bit limit, and the mixture over them."""
