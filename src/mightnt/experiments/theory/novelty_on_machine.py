@@ -199,7 +199,7 @@ def event_rows(config: NoveltyOnMachine, name: str, points: Sequence[Mapping[str
         Row(f"{did}: least KL to the mixture for value {config.value:g}", last["least_bits"], "bits", "exact",
             how=f"{within}; shortest that does it: {last['program']}"),
         Row(f"{name}: KL to the demonstrator of whoever reaches that value", inf, "bits", "exact",
-            how="the demonstrator never acts so, whatever the world says", holds=True),
+            how="by definition: the demonstrator never acts so, whatever the world says"),
         Row(f"{name}: bits of a program by hand that switches at a 1, {BY_HAND[name]}", hand_bits(config, name), "bits",
             "upper bound", how="on the least KL of the machine without limits, for every k; checked by running it",
             holds=isfinite(hand_bits(config, name))),

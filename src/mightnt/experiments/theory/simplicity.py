@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from mightnt.audits.drawing import INK, SOFT, STYLES, render
 from mightnt.audits.figures import Panel
 from mightnt.experiments.theory.theorem import Computed, Report, Row, Theorem
+from mightnt.experiments.theory.timetables import share_interval
 from mightnt.models.machine.enumeration import CUT_BITS, CUT_STEPS, Limits, OutputTable, enumerate_programs
 from mightnt.models.machine.instructions import assemble, disassemble
 from mightnt.prediction import FloatArray
@@ -142,11 +143,11 @@ def reach_rows(table: OutputTable, bits: FloatArray) -> list[Row]:
         Row(f"strings of {limits.horizon} symbols that no program to {limits.max_bits} bits writes", missed / n, "share",
             "exact", how=f"{missed} of {n}; their shortest program is longer, or silent for {limits.max_silent_steps} steps"),
         Row(f"bits of the program that holds the string itself as data, {COPY}", literal, "bits", "upper bound",
-            how="on the description of any string of this length", holds=literal > limits.max_bits or missed == 0),
+            how="on the description of any string of this length", holds=bool(literal > limits.max_bits or missed == 0)),
         Row("mass of the programs cut for their length before they wrote as much", cut[0], "probability", "exact",
             how=f"cut for their silence: {cut[1]:.3g}"),
         Row("at most 2^b strings have a program of b bits or fewer: the largest share of that reached", most, "", "exact",
-            how="no more programs than bit strings", holds=most <= 1),
+            how="no more programs than bit strings", holds=bool(most <= 1)),
     ]  # fmt: skip
 
 
@@ -168,14 +169,6 @@ def random_rows(random: FloatArray, ranks: FloatArray, bits: FloatArray) -> list
             float(spare.min()), "bits", "exact", how="a program of b bits is among the best share q with "
             "probability q, and there are at most 2^b of them", holds=bool(spare.min() >= 0)),
     ]  # fmt: skip
-
-
-def share_interval(hits: int, of: int) -> tuple[float, float]:
-    """Clopper-Pearson, 95%."""
-    from scipy.stats import beta
-
-    low = 0.0 if hits == 0 else float(beta.ppf(0.025, hits, of - hits + 1))
-    return low, 1.0 if hits == of else float(beta.ppf(0.975, hits + 1, of - hits))
 
 
 def simple_rows(table: OutputTable, simple: Mapping[str, FloatArray], bits: FloatArray) -> list[Row]:
