@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mightnt.errors import InputError
-from mightnt.lm.calibration import log_cap_nats, mixture_log_weights, running_ratio_nats
+from mightnt.lm.calibration import log_cap_nats, mixture_log_weights, moved_log_weights, running_ratio_nats
 from tests.strategies import seeds
 
 
@@ -121,3 +121,27 @@ def test_a_member_that_explains_nothing_stays_in_play_by_its_pseudo_dialogue():
     """9 dialogues that only the first member explains: weights (9 + 1) / 11 and 1 / 11."""
     log_likelihood = np.stack([np.zeros(9), np.full(9, -800.0)], axis=1)
     assert np.exp(mixture_log_weights(log_likelihood)).tolist() == pytest.approx([10 / 11, 1 / 11])
+
+
+@given(seeds)
+def test_moved_weights_are_one_pass_of_counting_who_wrote_what(seed):
+    """Against plain arithmetic, one dialogue at a time; nothing new changes nothing."""
+    rng = np.random.default_rng(seed)
+    weights, rows = rng.dirichlet(np.ones(3)), rng.normal(scale=3.0, size=(4, 3))
+    moved, n = weights.copy(), 7.0
+    for row in rows:
+        share = moved * np.exp(row)
+        moved = (n * moved + share / share.sum()) / (n + 1)
+        n += 1
+    found = np.exp(moved_log_weights(np.log(weights), rows, 7.0))
+    np.testing.assert_allclose(found, moved, rtol=1e-9)
+    np.testing.assert_array_equal(moved_log_weights(np.log(weights), rows[:0], 7.0), np.log(weights))
+
+
+def test_moved_weights_end_where_fitting_all_dialogues_ends():
+    """Two thirds written by the first member, one third by the second: one pass comes near the fitted weights."""
+    rng = np.random.default_rng(0)
+    rows = np.where(rng.random((3000, 1)) < 2 / 3, [[0.0, -3.0, -9.0]], [[-3.0, 0.0, -9.0]])
+    start = mixture_log_weights(rows[:20])
+    moved, fitted = moved_log_weights(start, rows[20:], 23.0), mixture_log_weights(rows)
+    np.testing.assert_allclose(np.exp(moved), np.exp(fitted), atol=0.01)

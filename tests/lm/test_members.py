@@ -51,6 +51,28 @@ def test_step_by_step_is_all_at_once(imitators):
     assert not bool(step.supported.all())
 
 
+def test_recalling_a_dialogue_is_reading_it(imitators, monkeypatch):
+    """Every second place, in blocks of 4, against reading token by token and against reading in pieces."""
+    monkeypatch.setattr("mightnt.lm.members.RECALLED_AT_ONCE", 4)
+    tokens, members, pieces = some_tokens(imitators)[0], members_of(imitators), members_of(imitators)
+    places = list(range(1, len(tokens), 2))
+    recalled = dict(zip(places, members.recall(tokens, places), strict=True))
+    assert list(members.recall(tokens, [])) == []
+    members.start(1)
+    for place in range(1, len(tokens)):
+        members.advance(tokens[None, place - 1])
+        if place in recalled:
+            step = members.predict(torch.tensor([0]))
+            torch.testing.assert_close(recalled[place].networks, step.networks, atol=1e-4, rtol=1e-4)
+            assert torch.equal(recalled[place].counts, step.counts)
+            assert torch.equal(recalled[place].supported, step.supported)
+    pieces.start(1)
+    for piece in (tokens[:1], tokens[1:3], tokens[3:-1]):
+        pieces.advance(piece[None])
+    np.testing.assert_array_equal(pieces.suffixes, members.suffixes)
+    torch.testing.assert_close(pieces.states[0].log_probs, members.states[0].log_probs, atol=1e-4, rtol=1e-4)
+
+
 def test_suffixes_are_those_of_the_corpus(imitators):
     tokens, members = some_tokens(imitators), members_of(imitators)
     longest = imitators.counts.longest

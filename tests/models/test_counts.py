@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mightnt.errors import InputError
-from mightnt.models.counts import BEFORE_START, Support, fit_counts, suffixes_of
+from mightnt.models.counts import BEFORE_START, Support, add_counts, fit_counts, suffixes_of
 
 N_SYMBOLS, LONGEST, STRENGTH = 5, 3, 2.0
 IS_ACTION = np.array([False, True, True, True, True])
@@ -108,3 +108,38 @@ def test_refusals():
         fit_counts(tokens, starts, chosen, IS_ACTION, 1, 0.0)
     with pytest.raises(InputError, match="shorter"):
         fit_counts(tokens, starts, chosen, IS_ACTION, 60, 1.0)
+
+
+# adding demonstrations
+
+
+@settings(max_examples=150, deadline=None)
+@given(corpora, corpora)
+def test_adding_demonstrations_is_counting_them_all_again(first, more):
+    """Array by array, whether the new ones bring new tokens or not, and with nothing chosen in them too."""
+    (tokens, starts, chosen), extra, both = flat(first), flat(more), flat(first + more)
+    if not chosen.any():
+        return
+    model = fit_counts(tokens, starts, chosen, IS_ACTION, LONGEST, STRENGTH)
+    kept = [array.copy() for table in model.tables for array in vars_of(table)]
+    grown, again = add_counts(model, *extra), fit_counts(*both, IS_ACTION, LONGEST, STRENGTH)
+    np.testing.assert_array_equal(grown.token_codes, again.token_codes)
+    assert grown.strength == again.strength
+    for ours, theirs in zip(grown.tables, again.tables, strict=True):
+        for one, other in zip(vars_of(ours), vars_of(theirs), strict=True):
+            assert one.dtype == other.dtype
+            np.testing.assert_array_equal(one, other)
+    for array, before in zip([array for table in model.tables for array in vars_of(table)], kept, strict=True):
+        np.testing.assert_array_equal(array, before)
+
+
+def vars_of(table):
+    return [getattr(table, name) for name in ("keys", "row_starts", "actions", "counts", "totals")]
+
+
+def test_adding_what_makes_too_many_tokens_is_refused():
+    tokens = np.arange(2000)
+    model = fit_counts(tokens, np.array([0, 2000]), np.ones(2000, bool), np.ones(70_000, bool), 4)
+    more = np.arange(66_000)
+    with pytest.raises(InputError, match="distinct tokens"):
+        add_counts(model, more, np.array([0, len(more)]), np.ones(len(more), bool))

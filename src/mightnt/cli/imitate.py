@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from mightnt.cli.options import Json, Out, Resume, Seed, print_json, progress
+from mightnt.errors import InputError
 
 
 def imitate(
@@ -23,6 +24,10 @@ def imitate(
     steps: Annotated[int, typer.Option("--steps", min=0, help="Updates on the chats; 0: five passes over them.")] = 0,
     vocabulary: Annotated[int, typer.Option("--vocabulary", help="Tokens of the vocabulary, from scratch.")] = 1000,
     width: Annotated[int, typer.Option("--width", help="Width of a network made from scratch.")] = 128,
+    update: Annotated[
+        bool,
+        typer.Option("--update", help="DEMOS.jsonl holds answers: fit the imitators in --out on, if that is no loss."),
+    ] = False,
     seed: Seed = 0,
     resume: Resume = False,
     json: Json = False,
@@ -30,6 +35,11 @@ def imitate(
     """Fit networks and counts to demonstrations, check them on held-out ones, and save them as a folder."""
     from mightnt.lm.imitate import ImitateConfig, imitate_file
 
+    if update:
+        if model or pretrain_on or resume or (networks, vocabulary, width) != (2, 1000, 128):
+            raise InputError("--update takes --steps and --seed only; the rest is as in the imitators there")
+        update_imitators(demonstrations, out, steps, seed, json)
+        return
     config = ImitateConfig(model, networks, steps, vocabulary, width)
     with progress() as watcher:
         imitators = imitate_file(demonstrations, out, config, seed, watcher, pretrain_on=pretrain_on, resume=resume)
@@ -37,6 +47,24 @@ def imitate(
         print_json(imitators.summary)
     else:
         show(imitators.summary, out)
+
+
+def update_imitators(answers: Path, folder: Path, steps: int, seed: int, json: bool) -> None:
+    """Fit imitators on to answers, and say what became of them."""
+    from mightnt.lm.update import update_folder
+
+    with progress() as watcher:
+        record = update_folder(folder, answers, seed, watcher, steps)
+    if json:
+        print_json(record)
+        return
+    for row in record["members"]:
+        change = f"{row['before']:.2f} -> {row['after']:.2f} nats / dialogue"
+        typer.echo(f"{row['name']} on held-out {row['of']}: {change} ({row['rise']:+.1%})")
+    if record["passed"]:
+        typer.echo(f"{record['new_answers']} new answers; the new set has taken the place of the old one in {folder}")
+    else:
+        typer.echo(f"The old set in {folder} was kept: {record['why']}")
 
 
 def show(summary: dict[str, Any], out: Path) -> None:

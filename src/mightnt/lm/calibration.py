@@ -34,6 +34,24 @@ def mixture_log_weights(log_likelihood_nats: FloatArray, pseudo_dialogues: float
     return log_weights
 
 
+def moved_log_weights(log_weights: FloatArray, log_likelihood_nats: FloatArray, n_before: float) -> FloatArray:
+    """Log weights after more dialogues, one at a time, shape (members,): the same picture, without the old dialogues.
+
+    The weights stand for ``n_before`` dialogues (pseudo-dialogues included), and each new one adds to every member the
+    probability that this member wrote it: w_i <- (n w_i + w_i p_i(d) / sum_j w_j p_j(d)) / (n + 1).
+
+    Args:
+        log_likelihood_nats: log p_i(new dialogue's actions), shape (dialogues, members), in the order they came.
+
+    Kind: estimate (one pass of expectation maximization; near its fixed point for many dialogues). Cost: dialogues x members.
+    """
+    moved = log_weights
+    for n, row in enumerate(log_likelihood_nats):
+        log_share = row + moved - np.logaddexp.reduce(row + moved)
+        moved = np.logaddexp(np.log(n_before + n) + moved, log_share) - np.log(n_before + n + 1)
+    return moved
+
+
 def running_ratio_nats(log_ratios: FloatArray, episode: NDArray[np.int64]) -> FloatArray:
     """CUSUM S_t = max(0, S_{t-1} + log ratio_t), restarted at each episode; same shape as ``log_ratios``."""
     running = np.zeros_like(log_ratios)

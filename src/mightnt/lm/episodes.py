@@ -86,28 +86,32 @@ class Turnout:
 
 
 def choose(
-    cast: Cast,
-    stage: Stage,
+    actor: Policy,
+    account: Account,
+    answered: NDArray[np.bool_],
     ledgers: Ledgers,
     acting: IntArray,
     log_nu: Tensor,
     step: MemberStep,
     generator: torch.Generator,
 ) -> Turnout:
-    """Let the agent decide where it may, ask where it must or wants to, and charge every decision."""
-    offered = offer(log_nu, cast.account)
+    """Let the agent decide where it may, ask where it must or wants to, and charge every decision.
+
+    ``answered`` (episodes,) says where the demonstrator is taking the turn; newly asked episodes are marked in it.
+    """
+    offered = offer(log_nu, account)
     left = ledgers.left(acting)
-    before = stage.answered[acting]
-    stage.answered[acting] |= must_ask(offered.toll_nats, left).numpy()
-    deciding = torch.from_numpy(np.flatnonzero(~stage.answered[acting]))
+    before = answered[acting]
+    answered[acting] |= must_ask(offered.toll_nats, left).numpy()
+    deciding = torch.from_numpy(np.flatnonzero(~answered[acting]))
     cost = torch.zeros(len(acting), dtype=torch.float64)
     kl_demonstrator = torch.zeros(len(acting), dtype=torch.float64)
     tokens = draw(step.networks[0] if step.demonstrator is None else step.demonstrator, generator)
     if len(deciding):
         rows, toll, log_base = acting[deciding.numpy()], offered.toll_nats[deciding], offered.log_base[deciding]
         spendable = (left[deciding] - toll).clamp(min=0.0)
-        features = cast.actor.features(step.hidden[deciding], left[deciding], toll)
-        log_policy, tilt = cast.actor.policy(features, log_base, spendable)
+        features = actor.features(step.hidden[deciding], left[deciding], toll)
+        log_policy, tilt = actor.policy(features, log_base, spendable)
         choice = draw(log_policy, generator)
         cost[deciding] = toll + tilt.clamp(min=0.0)  # below 0 by rounding is no credit
         noted = {}
@@ -125,10 +129,10 @@ def choose(
             **noted,
         )
         asks = choice == log_nu.shape[1]
-        stage.answered[rows[asks.numpy()]] = True
+        answered[rows[asks.numpy()]] = True
         tokens[deciding[~asks]] = choice[~asks]
-    answered = stage.answered[acting]
-    return Turnout(tokens, torch.from_numpy(~answered), acting[answered & ~before], cost, kl_demonstrator)
+    theirs = answered[acting]
+    return Turnout(tokens, torch.from_numpy(~theirs), acting[theirs & ~before], cost, kl_demonstrator)
 
 
 def draw(log_probabilities: Tensor, generator: torch.Generator) -> Tensor:
@@ -199,7 +203,7 @@ def play_episodes(cast: Cast, rows: int, seed: int, n_transcripts: int = 0) -> E
             known = None if demonstrator is None else torch.from_numpy(demonstrator)
             step = cast.members.predict(torch.from_numpy(acting), known)
             log_nu = cast.base.predict(state[acting], step)
-            out = choose(cast, stage, ledgers, acting, log_nu, step, generator)
+            out = choose(cast.actor, cast.account, stage.answered, ledgers, acting, log_nu, step, generator)
             state[acting] = cast.base.advance(state[acting], step, out.tokens, out.own)
             tokens[acting] = out.tokens.numpy()
             book.note_actions(acting, out)

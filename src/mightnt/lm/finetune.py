@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import math
-from dataclasses import asdict, dataclass
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, cast
 
@@ -63,10 +65,8 @@ def finetune_folder(
     scene = scene_for(imitators, config)
     if resume and (out / "run.json").exists():
         return finished(out, everything)
-    account = Account(config.kl_budget_nats, cast(Asking, config.asking))
-    training_config = ProtectConfig(iterations=config.iterations, episodes=config.episodes)
-    run_config = RunConfig(config.base, account, training_config, config.evaluation_episodes)
-    training = Training.fresh(new_actor(imitators, run_config, seed), training_config)
+    settings = run_config(config)
+    training = Training.fresh(new_actor(imitators, settings, seed), settings.training)
     if resume and (out / CHECKPOINT).exists():
         load_training(training, out / CHECKPOINT, everything)
     watcher.began("training")
@@ -75,11 +75,12 @@ def finetune_folder(
         save_training(training, out / CHECKPOINT, everything)
         watcher.moved("training", len(training.log), config.iterations)
 
-    record, training = run(imitators, scene, run_config, seed, training, keep)
+    record, training = run(imitators, scene, settings, seed, training, keep)
     watcher.ended("training", reused=False)
     record |= {
         "reward": config.reward,
         "imitators": fingerprint(folder),
+        "imitators_from_here": os.path.relpath(folder.resolve(), out.resolve()),
         "answered_by": "nobody (no asking)"
         if config.base in ("none", "single", "mixture")
         else "a stand-in, the first network",
@@ -87,6 +88,21 @@ def finetune_folder(
     }
     write_json(out / "run.json", record)
     return record
+
+
+def run_config(config: FinetuneConfig) -> RunConfig:
+    """The run that this asks for."""
+    account = Account(config.kl_budget_nats, cast(Asking, config.asking))
+    training = ProtectConfig(iterations=config.iterations, episodes=config.episodes)
+    return RunConfig(config.base, account, training, config.evaluation_episodes)
+
+
+def config_of(everything: Mapping[str, Any], out: Path) -> tuple[FinetuneConfig, int]:
+    """``(configuration, seed)`` of a run from what its record says of itself."""
+    names = {field.name for field in fields(FinetuneConfig)}
+    if set(everything) != {"imitators", "seed", *names}:
+        raise InputError(f"{out / 'run.json'}: is no record of `mightnt finetune`, or of another version of it")
+    return FinetuneConfig(**{name: everything[name] for name in names}), int(everything["seed"])
 
 
 def fingerprint(folder: Path) -> str:

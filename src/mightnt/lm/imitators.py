@@ -248,7 +248,10 @@ def save_imitators(imitators: Imitators, folder: Path, config: dict[str, Any], s
 
 
 def load_imitators(folder: Path) -> Imitators:
-    """What ``save_imitators`` wrote; a folder that holds no finished set is one clear sentence."""
+    """What ``save_imitators`` wrote; a folder that holds no finished set is one clear sentence.
+
+    A set that was updated (``lm.update``) lies in the folder inside that its ``imitators.json`` names as ``at``.
+    """
     if not (folder / "imitators.json").is_file():
         raise InputError(
             f"{folder}: holds no finished set of imitators (no imitators.json); run `mightnt imitate` first"
@@ -256,15 +259,16 @@ def load_imitators(folder: Path) -> Imitators:
     kept = read_json(folder / "imitators.json")
     if not isinstance(kept, dict) or kept.get("kind") != "mightnt imitators":
         raise InputError(f"{folder / 'imitators.json'}: is not a record of imitators")
+    place = folder / Path(kept.get("at", "")).name
     return Imitators(
-        tokenizer=load_tokenizer(folder / "tokenizer"),
-        networks=tuple(load_network(folder / f"network-{i}") for i in range(kept["n_networks"])),
-        counts=counts_from(load_arrays(folder / "counts.safetensors"), kept["strength"]),
+        tokenizer=load_tokenizer(place / "tokenizer"),
+        networks=tuple(load_network(place / f"network-{i}") for i in range(kept["n_networks"])),
+        counts=counts_from(load_arrays(place / "counts.safetensors"), kept["strength"]),
         support=Support(**kept["support"]),
         log_weights=tuple(kept["log_weights"]),
         log_cap_nats=float(kept["log_cap_nats"]),
-        fitted=tuple(read_dialogues(folder / "fitted.jsonl")),
-        held_out=tuple(read_dialogues(folder / "held_out.jsonl")),
+        fitted=tuple(read_dialogues(place / "fitted.jsonl")),
+        held_out=tuple(read_dialogues(place / "held_out.jsonl")),
         summary=kept["summary"],
     )
 

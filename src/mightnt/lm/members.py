@@ -6,7 +6,7 @@ next token being an *action*: role marks and padding are given by the chat, nobo
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +15,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mightnt.lm.networks import NetworkMember, NetworkState
-from mightnt.models.counts import BEFORE_START, SuffixCounts, Support
+from mightnt.lm.scoring import scores
+from mightnt.models.counts import BEFORE_START, SuffixCounts, Support, suffixes_of
+
+RECALLED_AT_ONCE = 64
+"""Places of a dialogue that are looked at together: bounds the memory."""
 
 
 @dataclass(frozen=True)
@@ -65,12 +69,14 @@ class Members:
         self.suffixes = np.full((rows, longest), BEFORE_START, dtype=np.int64)
 
     def advance(self, tokens: Tensor) -> None:
-        """Everybody reads one more token a row, shape (rows,)."""
+        """Everybody reads one more token a row, shape (rows,), or several, shape (rows, n)."""
         self.states = [
             network.advance(state, tokens) for network, state in zip(self.networks, self.states, strict=True)
         ]
-        if self.suffixes.shape[1]:
-            self.suffixes = np.concatenate([self.suffixes[:, 1:], tokens.numpy()[:, None]], axis=1)
+        longest = self.suffixes.shape[1]
+        if longest:
+            heard = np.concatenate([self.suffixes, tokens.numpy().reshape(len(tokens), -1)], axis=1)
+            self.suffixes = heard[:, -longest:]
 
     def predict(self, rows: Tensor, demonstrator: Tensor | None = None) -> MemberStep:
         """What every member says at these rows (indices), after at least one ``advance``."""
@@ -82,6 +88,27 @@ class Members:
             demonstrator=demonstrator,
             hidden=self.states[0].hidden[rows],
         )
+
+    def recall(self, tokens: Tensor, places: Sequence[int]) -> Iterator[MemberStep]:
+        """What every member said before these places (1 or later) of one dialogue, one row each; nothing here moves.
+
+        Kind: exact (float32). Cost: one pass of each network over the dialogue, all logits held at once.
+        """
+        if not len(places):
+            return
+        said = [scores(member.network, tokens[None])[0] for member in self.networks]
+        longest = self.counts.longest if self.counts else 0
+        suffixes = suffixes_of(tokens.numpy(), np.array([0, len(tokens)]), longest)
+        for first in range(0, len(places), RECALLED_AT_ONCE):
+            block = np.array(places[first : first + RECALLED_AT_ONCE])
+            networks = torch.stack([over_actions(rows[block - 1], self.is_action) for rows in said])
+            counts = torch.from_numpy(self.counts.predict(suffixes[block])) if self.counts else None
+            supported = self.supported(suffixes[block])
+            for i in range(len(block)):
+                one = slice(i, i + 1)
+                here = None if counts is None else counts[one]
+                allowed = None if supported is None else supported[one]
+                yield MemberStep(networks[:, one], here, allowed, None, networks[0, one, :0])
 
     def supported(self, suffixes: NDArray[np.int64]) -> Tensor | None:
         """Support of each token after these suffixes, or ``None`` where nobody asked."""

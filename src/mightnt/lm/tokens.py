@@ -302,9 +302,12 @@ def _flat_contents(tokenizer: FastTokenizer, contents: list[str]) -> tuple[NDArr
     return flat[_ranges(begins[which], lengths[which])], lengths[which]
 
 
-def decode_reply(tokenizer: FastTokenizer, ids: Sequence[int] | IntArray) -> str:
-    """The text of one turn: ``ids`` up to its first ``<|end|>``. Other marks among them stay visible in the text."""
-    end = marks_of(tokenizer).end
+def decode_reply(tokenizer: FastTokenizer, ids: Sequence[int] | IntArray, marks: Marks | None = None) -> str:
+    """The text of one turn: ``ids`` up to its first ``<|end|>``. Other marks among them stay visible in the text.
+
+    ``marks``: those of the tokenizer, for who has them at hand (looking them up takes longer than decoding).
+    """
+    end = (marks or marks_of(tokenizer)).end
     content = [int(i) for i in ids]
     content = content[: content.index(end)] if end in content else content
     return str(tokenizer.decode(content, skip_special_tokens=False, clean_up_tokenization_spaces=False))

@@ -175,26 +175,75 @@ def fit_counts(
         raise InputError("the demonstrations hold no action to count")
     if not strength > 0:
         raise InputError(f"strength {strength} is not above 0")
-    token_codes = np.ones(len(is_action), dtype=np.int64)
-    used = np.unique(tokens)
-    token_codes[used] = np.arange(2, len(used) + 2)
-    base = len(used) + 2
-    if base**longest >= 2**64:
-        raise InputError(f"{len(used)} distinct tokens do not fit suffixes of {longest}; use a shorter longest suffix")
-    suffixes = suffixes_of(tokens, starts, longest)[chosen]
-    codes = np.where(suffixes == BEFORE_START, 0, token_codes[suffixes]).astype(np.uint64)
-    tables = tuple(count_pairs(keys, tokens[chosen], len(is_action)) for keys in pack(codes, longest, base))
+    token_codes = codes_of(np.unique(tokens), len(is_action), longest)
+    tables = count_suffixes(tokens, starts, chosen, token_codes, longest)
     return SuffixCounts(tables, token_codes, is_action, strength)
 
 
-def count_pairs(keys: KeyArray, actions: IntArray, n_symbols: int) -> SuffixTable:
-    """The table of one length from one (key, action) pair per demonstrated choice."""
+def add_counts(model: SuffixCounts, tokens: IntArray, starts: IntArray, chosen: BoolArray) -> SuffixCounts:
+    """``model`` after more demonstrations: what :func:`fit_counts` makes of the old and the new ones together.
+
+    Takes the arguments of :func:`fit_counts` for the new demonstrations alone; the old ones are not needed. Demonstrations
+    in which nothing was chosen only make their tokens known.
+
+    Raises :class:`~mightnt.errors.InputError` where there are too many distinct tokens then. Kind: exact (equal array by
+    array). Cost: one sort of the tables' entries and the new choices per length; tokens never seen before also cost a new
+    packing of every key.
+    """
+    known = np.flatnonzero(model.token_codes > 1)
+    token_codes = codes_of(np.union1d(known, tokens), model.n_symbols, model.longest)
+    base_before, base = (int(codes.max(initial=1)) + 1 for codes in (model.token_codes, token_codes))
+    recoded = np.concatenate([[0, 1], token_codes[known]]).astype(np.uint64)
+    tables = []
+    fresh = count_suffixes(tokens, starts, chosen, token_codes, model.longest)
+    for length, (old, new) in enumerate(zip(model.tables, fresh, strict=True)):
+        keys = old.keys if base == base_before else repack(old.keys, length, base_before, base, recoded)
+        rows = [np.repeat(keys, np.diff(old.row_starts)), np.repeat(new.keys, np.diff(new.row_starts))]
+        actions, counts = (
+            np.concatenate([getattr(table, name) for table in (old, new)]) for name in ("actions", "counts")
+        )
+        tables.append(sum_pairs(np.concatenate(rows), actions, counts))
+    return SuffixCounts(tuple(tables), token_codes, model.is_action, model.strength)
+
+
+def codes_of(used: IntArray, n_symbols: int, longest: int) -> IntArray:
+    """The compact code of every token, shape (n_symbols,): 2, 3, ... for those ``used`` (ascending), 1 for the others."""
+    if (len(used) + 2) ** longest >= 2**64:
+        raise InputError(f"{len(used)} distinct tokens do not fit suffixes of {longest}; use a shorter longest suffix")
+    codes = np.ones(n_symbols, dtype=np.int64)
+    codes[used] = np.arange(2, len(used) + 2)
+    return codes
+
+
+def repack(keys: KeyArray, length: int, base_before: int, base: int, recoded: KeyArray) -> KeyArray:
+    """Keys of suffixes of this length with every digit (in ``base_before``) replaced (``recoded``), in ``base``."""
+    packed, rest = np.zeros_like(keys), keys.copy()
+    for place in range(length):
+        rest, digit = np.divmod(rest, np.uint64(base_before))
+        packed += recoded[digit] * np.uint64(base**place)
+    return packed
+
+
+def count_suffixes(
+    tokens: IntArray, starts: IntArray, chosen: BoolArray, token_codes: IntArray, longest: int
+) -> tuple[SuffixTable, ...]:
+    """The tables of all lengths of one flat corpus."""
+    suffixes = suffixes_of(tokens, starts, longest)[chosen]
+    codes = np.where(suffixes == BEFORE_START, 0, token_codes[suffixes]).astype(np.uint64)
+    base, ones = int(token_codes.max(initial=1)) + 1, np.ones(int(chosen.sum()))
+    return tuple(sum_pairs(keys, tokens[chosen], ones) for keys in pack(codes, longest, base))
+
+
+def sum_pairs(keys: KeyArray, actions: IntArray, counts: FloatArray) -> SuffixTable:
+    """The table of one length from (key, action) pairs and how often each was demonstrated; pairs may repeat."""
     order = np.lexsort((actions, keys))
-    keys, actions = keys[order], actions[order].astype(np.int64)
+    keys, actions, counts = keys[order], actions[order].astype(np.int64), counts[order]
     fresh = np.ones(len(keys), dtype=bool)
     fresh[1:] = (keys[1:] != keys[:-1]) | (actions[1:] != actions[:-1])
     first = np.flatnonzero(fresh)
-    counts = np.diff(np.append(first, len(keys))).astype(np.float64)
+    if not len(first):
+        return SuffixTable(keys, np.zeros(1, dtype=np.int64), actions, counts, counts)
+    summed = np.add.reduceat(counts, first)
     rows, row_first = np.unique(keys[first], return_index=True)
-    totals = np.add.reduceat(counts, row_first)
-    return SuffixTable(rows, np.append(row_first, len(first)).astype(np.int64), actions[first], counts, totals)
+    totals = np.add.reduceat(summed, row_first)
+    return SuffixTable(rows, np.append(row_first, len(first)).astype(np.int64), actions[first], summed, totals)

@@ -1,0 +1,296 @@
+"""Answers move counts and weights at once; networks only if that is no loss, whole or not at all, and no answer twice."""
+
+import copy
+import json
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from mightnt import cli
+from mightnt.desk.speaking import Piece
+from mightnt.dialogues import Message, write_dialogues
+from mightnt.errors import InputError
+from mightnt.lm import update
+from mightnt.lm.account import Account
+from mightnt.lm.actor import Stay
+from mightnt.lm.finetune import fingerprint
+from mightnt.lm.fitting import FitConfig
+from mightnt.lm.imitators import ImitatorsConfig, fit_suffix_counts, load_imitators, save_imitators
+from mightnt.lm.speaker import PolicySpeaker
+from mightnt.lm.tokens import encode
+from mightnt.lm.update import learned, learned_from, losses, new_actions, sort_out, update_folder
+from mightnt.worlds.chat.corpus import demonstrations
+
+
+class Nobody:
+    """Watches nothing."""
+
+    def began(self, name):
+        pass
+
+    def moved(self, name, done, of):
+        pass
+
+    def ended(self, name, reused):
+        pass
+
+
+def dialogue(*contents):
+    """User and assistant in turn."""
+    return tuple(Message(("user", "assistant")[i % 2], content) for i, content in enumerate(contents))
+
+
+def same_counts(one, other):
+    assert np.array_equal(one.token_codes, other.token_codes)
+    for a, b in zip(one.tables, other.tables, strict=True):
+        for name, value in vars(a).items():
+            np.testing.assert_array_equal(value, getattr(b, name))
+
+
+ANSWERS = demonstrations(25, seed=9)
+
+
+# at once
+
+
+def test_counts_learn_as_if_the_answers_had_been_demonstrated_from_the_start(imitators):
+    config = ImitatorsConfig()
+    again = fit_suffix_counts(imitators.tokenizer, [*imitators.fitted, *ANSWERS], config)
+    taught = learned(imitators, ANSWERS)
+    same_counts(taught.counts, again)
+    twice = learned(learned(imitators, ANSWERS[:10]), ANSWERS[10:])
+    same_counts(twice.counts, again)
+    assert twice.fitted == taught.fitted == (*imitators.fitted, *ANSWERS)
+    assert taught.networks == imitators.networks
+    assert taught.log_cap_nats == imitators.log_cap_nats
+    assert learned(imitators, []) is imitators
+
+
+def test_weights_move_to_the_member_that_expected_the_answers(imitators):
+    """By hand for one answer; and one at a time is all at once but for what the counts learn in between."""
+    answer = ANSWERS[:1]
+    per_dialogue = losses(imitators.networks, imitators.counts, encode(imitators.tokenizer, answer))[0]
+    before = np.exp(imitators.log_weights)
+    joint = before * np.exp(-(per_dialogue - per_dialogue.min()))
+    n = len(imitators.held_out) + 3
+    expected = (n * before + joint / joint.sum()) / (n + 1)
+    taught = learned(imitators, answer)
+    assert np.exp(taught.log_weights) == pytest.approx(expected)
+    assert taught.summary["weights"] == pytest.approx(expected.tolist())
+    best = int(per_dialogue.argmin())
+    assert np.exp(learned(taught, ANSWERS[1:2]).log_weights).sum() == pytest.approx(1.0)
+    many = learned(imitators, answer * 400)
+    assert np.exp(many.log_weights)[best] > max(0.9, before[best])
+    assert learned(taught, answer).summary["answers_weighed"] == 2
+
+
+def test_what_the_demonstrator_did_not_choose_is_no_evidence(imitators):
+    corpus = encode(imitators.tokenizer, ANSWERS[:3])
+    nothing = learned_from(imitators, replace(corpus, is_action=np.zeros_like(corpus.is_action)))
+    same_counts(nothing.counts, imitators.counts)
+    assert nothing.log_weights == imitators.log_weights
+    late = corpus.is_action & (corpus.turn >= 5)
+    taught = learned_from(imitators, replace(corpus, is_action=late))
+    grown = taught.counts.tables[0].counts.sum() - imitators.counts.tables[0].counts.sum()
+    assert grown == late.sum()
+
+
+def test_a_speaker_that_was_taught_says_what_it_could_not_say(imitators):
+    """The counts as base: nobody ever said this; after three hundred answers they say little else."""
+    account = Account(8.0, "floor")
+    speaker = PolicySpeaker(
+        "toy", imitators, imitators.members("counts"), imitators.base("counts"), account, Stay(), 15
+    )
+    odd = dialogue("hello teacher", "yay yay yay")
+
+    def said(speaker):
+        turns = [speaker.begin(odd[:1], 0.0, 0, seed) for seed in range(5)]
+        return sum(first.text == "yay" for first in (turn.next_piece() for turn in turns) if isinstance(first, Piece))
+
+    taught = speaker.taught([odd] * 300)
+    assert said(speaker) == 0
+    assert said(taught) >= 4
+    assert taught.members.networks == speaker.members.networks
+    single = replace(speaker, members=imitators.members("single"), base=imitators.base("single"))
+    assert single.taught([odd]).members.counts is None
+
+
+# from a file
+
+
+def test_answers_that_were_learnt_before_are_told_and_the_tenth_is_held_out(imitators):
+    first = [dialogue("hello teacher", f"what is {word} ?") for word in "two three four five six seven eight".split()]
+    found = sort_out(imitators, [], [*first, *first[:3]])
+    assert len(found.checking) == 1  # the tenth
+    assert found.checking[0] == first[2]
+    assert [begin for _, begin in found.fresh] == [0] * 9
+    assert len(found.fitted) == len(imitators.fitted) + 9
+    again = sort_out(replace(imitators, fitted=found.fitted, held_out=found.held_out), found.answers, first)
+    assert (again.fresh, again.checking) == ((), ())
+    assert sorted(map(str, again.answers)) == sorted(map(str, found.answers))
+
+
+def test_a_conversation_that_went_on_is_learnt_from_where_it_was_left(imitators):
+    short = dialogue("hello teacher", "what is two ?")
+    longer = (*short, *dialogue("okay", "now find three times four ."))
+    found = sort_out(imitators, [], [short])
+    later = replace(imitators, fitted=found.fitted)
+    grown = sort_out(later, found.answers, [longer])
+    assert grown.fresh == ((longer, 2),)
+    assert short not in grown.fitted
+    assert grown.fitted.count(longer) == 1
+    corpus = new_actions(imitators.tokenizer, grown.fresh)
+    assert set(corpus.turn[corpus.is_action]) == {3}
+    shrunk = sort_out(replace(imitators, fitted=grown.fitted), grown.answers, [short])
+    assert shrunk.fresh == ()
+    held = replace(imitators, held_out=(*imitators.held_out, short))
+    aside = sort_out(held, [short], [longer])
+    assert (aside.fresh, aside.checking) == ((), (longer,))
+    assert short not in aside.held_out
+
+
+@pytest.fixture
+def folder(imitators, tmp_path):
+    """A set on disk and a file of answers beside it."""
+    save_imitators(imitators, tmp_path / "set", {"model": ""}, 0)
+    write_dialogues(tmp_path / "answers.jsonl", ANSWERS)
+    return tmp_path / "set"
+
+
+def everything(folder):
+    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_set_that_passes_takes_the_place_of_the_old_one(folder, imitators):
+    answers = folder.parent / "answers.jsonl"
+    record = update_folder(folder, answers, 0, Nobody(), steps=30)
+    assert record["passed"], record["why"]
+    assert (record["new_answers"], record["answers_held_out"]) == (25, 2)
+    rows = {(row["of"], row["name"]): row for row in record["members"]}
+    assert rows["answers", "mixture"]["rise"] <= 0.0
+    assert all(row["rise"] <= 0.01 for (of, _), row in rows.items() if of == "demonstrations")
+    new = load_imitators(folder)
+    held, fitted = ANSWERS[9::10], [d for i, d in enumerate(ANSWERS) if i % 10 != 9]
+    same_counts(new.counts, fit_suffix_counts(new.tokenizer, [*imitators.fitted, *fitted], ImitatorsConfig()))
+    assert new.held_out == (*imitators.held_out, *held)
+    old_weights, new_weights = (next(iter(x.networks[0].parameters())) for x in (imitators, new))
+    assert not torch.equal(old_weights, new_weights)
+    with pytest.raises(InputError, match="not learnt before"):
+        update_folder(folder, answers, 0, Nobody())
+
+
+def test_the_set_before_the_last_update_is_kept_and_no_more(folder, imitators, monkeypatch):
+    monkeypatch.setattr(update, "compare", lambda *_: ([], ""))
+    answers, chats, names = folder.parent / "answers.jsonl", list(ANSWERS), []
+    for number in (1, 2, 3):
+        names.append(fingerprint(folder))
+        update_folder(folder, answers, 0, Nobody(), steps=1)
+        kept = json.loads((folder / "imitators.json").read_text())
+        assert (kept["at"], kept["updated_from"]) == (f"update-{number}", names)
+        chats += demonstrations(12, seed=33 + number)
+        write_dialogues(answers, chats)
+    assert sorted(path.name for path in folder.glob("update-*")) == ["update-2", "update-3"]
+    n_fitted = len(load_imitators(folder).fitted) - len(imitators.fitted)
+    n_held_out = len(load_imitators(folder).held_out) - len(imitators.held_out)
+    assert (n_fitted + n_held_out, n_held_out) == (25 + 12 + 12, 2 + 1 + 1)
+    previous = load_imitators(folder / "update-2")
+    assert len(previous.fitted) < len(load_imitators(folder).fitted)
+
+
+def test_a_set_that_got_worse_is_not_taken(folder, monkeypatch):
+    def spoil(network, *_, **__):
+        with torch.no_grad():
+            for parameter in network.parameters():
+                parameter.mul_(3.0)
+
+    before = everything(folder)
+    monkeypatch.setattr(update, "fit", spoil)
+    record = update_folder(folder, folder.parent / "answers.jsonl", 0, Nobody())
+    assert not record["passed"]
+    assert "network-0 predicts held-out demonstrations" in record["why"]
+    assert everything(folder) == before
+
+
+def test_answers_that_contradict_the_demonstrations_are_not_taken(folder):
+    """The other half of the rule: nonsense that is learnt well makes the demonstrations less likely."""
+    nonsense = [dialogue("hello teacher", "yay " * 14) for _ in range(400)]
+    write_dialogues(folder.parent / "answers.jsonl", nonsense)
+    record = update_folder(folder, folder.parent / "answers.jsonl", 0, Nobody(), steps=60)
+    assert not record["passed"]
+    assert "demonstrations" in record["why"]
+
+
+@pytest.mark.parametrize("dies_in", ["save_imitators", "write_dialogues", "write_json"])
+def test_a_killed_update_leaves_the_old_set_and_the_next_one_works(folder, dies_in, monkeypatch):
+    def die(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(update, dies_in, die)
+    before = load_imitators(folder)
+    with pytest.raises(KeyboardInterrupt):
+        update_folder(folder, folder.parent / "answers.jsonl", 0, Nobody(), steps=5)
+    after = load_imitators(folder)
+    same_counts(after.counts, before.counts)
+    assert after.fitted == before.fitted
+    if dies_in == "write_json":
+        monkeypatch.undo()
+        assert update_folder(folder, folder.parent / "answers.jsonl", 0, Nobody(), steps=30)["passed"]
+
+
+def test_the_verb_updates_and_says_so(folder):
+    answers = folder.parent / "answers.jsonl"
+    shutil.copytree(folder, folder.parent / "copy")
+
+    def invoke(*words):
+        return CliRunner().invoke(cli.app, ["imitate", str(answers), "--update", *words])
+
+    done = invoke("--out", str(folder), "--steps", "30")
+    assert done.exit_code == 0, done.output
+    assert "taken the place" in done.stdout
+    twice = invoke("--out", str(folder))
+    assert (twice.exit_code, "not learnt before" in twice.stderr) == (2, True)
+    as_json = invoke("--out", str(folder.parent / "copy"), "--steps", "30", "--json")
+    assert json.loads(as_json.stdout)["passed"] is True
+    assert "--update takes" in invoke("--out", str(folder), "--networks", "3").stderr
+    assert "no finished set" in invoke("--out", str(folder.parent / "none")).stderr
+
+
+# networks, to what the demonstrator chose alone
+
+
+def test_fitting_to_actions_does_not_learn_what_others_say(imitators):
+    """Another last word of the user, after the last action, changes nothing; another action does."""
+    base = dialogue("hello teacher", "what is two ?", "okay")
+
+    def fitted(changed):
+        network = copy.deepcopy(imitators.networks[0])
+        corpus = encode(imitators.tokenizer, [changed])
+        update.fit_to_actions(network, corpus, FitConfig(3, learning_rate=0.01, warmup_steps=0), 0)
+        return torch.cat([parameter.flatten() for parameter in network.parameters()])
+
+    weights = fitted(base)
+    assert torch.equal(weights, fitted(dialogue("hello teacher", "what is two ?", "fine")))
+    assert not torch.equal(weights, fitted(dialogue("hello teacher", "what is three ?", "okay")))
+    before = torch.cat([parameter.flatten() for parameter in imitators.networks[0].parameters()])
+    assert torch.equal(before, fitted((base[0],)))
+    assert not torch.equal(before, weights)
+
+
+def test_networks_learn_the_answers_and_the_old_ones_stay(imitators):
+    corpus = encode(imitators.tokenizer, ANSWERS)
+    before = [parameter.clone() for parameter in imitators.networks[0].parameters()]
+    new = update.networks_learned(imitators, corpus, 0, 30)
+    old_loss, new_loss = (losses(x.networks, x.counts, corpus).mean(axis=0) for x in (imitators, new))
+    assert (new_loss[:2] < old_loss[:2]).all()
+    assert new_loss[2] == old_loss[2]
+    assert all(torch.equal(a, b) for a, b in zip(before, imitators.networks[0].parameters(), strict=True))
+
+
+def test_joined_dialogues_are_those_of_both(imitators):
+    one, other, both = (encode(imitators.tokenizer, d) for d in (ANSWERS[:2], ANSWERS[2:5], ANSWERS[:5]))
+    for name in ("tokens", "starts", "is_action", "turn"):
+        np.testing.assert_array_equal(getattr(update.joined(one, other), name), getattr(both, name))
