@@ -6,20 +6,18 @@ escaped. The same input gives the same page, byte for byte.
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from mightnt.audits import figures
-from mightnt.audits.drawing import STYLES
+from mightnt.audits.page import drawn, page
 from mightnt.audits.results import BASES, Results, Run, Token, Turn
-from mightnt.audits.summary import Setting, Summary, percent, short, summarize
+from mightnt.audits.summary import Setting, Summary, short, summarize
 from mightnt.audits.verdict import judge
-from mightnt.files import plain, write_text
+from mightnt.files import write_text
 
 SHADES_NATS = (0.1, 0.5, 2.0, 5.0, 10.0)
 """A token's shade is the number of these that its KL reaches."""
@@ -34,28 +32,20 @@ def report_html(results: Results) -> str:
     """The page of ``results`` as one self-contained HTML text. Cost: about two seconds, most of it drawing."""
     summary = summarize(results)
     shown = {run.base for run in results.runs} | {base.name for base in results.bases}
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"short": short, "percent": percent, "pretty": pretty, "as_given": as_given}
-    page = environment.get_template("report.html.jinja").render(
+    return page(
+        Path(__file__).parent / "report.html.jinja",
         summary=summary,
         results=results,
         verdict=judge(summary),
         settings=[(setting, overview(setting, summary)) for setting in summary.settings],
         details=details(summary),
         keys={base: Markup(figures.key(base)) for base in BASES if base in shown},
-        colors={base: style.color for base, style in STYLES.items()},
         shades=SHADES_NATS,
         shade=shade,
         separator=separator,
         token_title=token_title,
+        as_given=as_given,
     )
-    return page + "\n"
 
 
 def overview(setting: Setting, summary: Summary) -> list[dict[str, Any]]:
@@ -73,11 +63,6 @@ def details(summary: Summary) -> dict[str, list[dict[str, Any]]]:
         "asks": [drawn(figures.asks_panel(setting))],
         "curves": [drawn(panel) for panel in figures.curve_panels(setting)],
     }
-
-
-def drawn(panel: figures.Panel) -> dict[str, Any]:
-    """A panel for the template; its SVG is our own and goes in as it is."""
-    return {"title": panel.title, "svg": Markup(panel.svg), "note": panel.note}
 
 
 def shown_nats(token: Token) -> float | None:
@@ -109,10 +94,3 @@ def separator(run: Run) -> str:
 def as_given(number: float) -> str:
     """A number that somebody chose, not measured: ``10``, ``2.5``, or an infinity sign."""
     return f"{number:g}" if math.isfinite(number) else "∞"
-
-
-def pretty(value: Any) -> str:
-    """A value of a record as text: objects as indented JSON."""
-    if isinstance(value, dict | list):
-        return json.dumps(plain(value), indent=1, ensure_ascii=False, sort_keys=True)
-    return "not recorded" if value is None else str(value)

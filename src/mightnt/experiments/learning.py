@@ -23,11 +23,12 @@ from matplotlib.axes import Axes
 
 from mightnt.audits.drawing import INK, SOFT, STYLES, render
 from mightnt.audits.figures import Panel
+from mightnt.audits.page import drawn, page
 from mightnt.audits.summary import over_seeds
 from mightnt.errors import InputError
 from mightnt.experiments import chat
 from mightnt.experiments.parts import Part, Report, open_folder, run_parts
-from mightnt.files import write_json
+from mightnt.files import write_json, write_text
 from mightnt.provenance import provenance
 from mightnt.watching import Watcher
 
@@ -369,6 +370,13 @@ LOOKS = {
     "elsewhere": (STYLES["known"].color, (0, (6, 2))),
 }
 """Color and dash of each source."""
+
+
+def write_page(record: dict[str, Any], path: Path) -> None:
+    """Write the page of a record: pictures, first against last fifth, where it came from."""
+    shown = [drawn(panel) for panel in panels(record)]
+    template = Path(__file__).parent / "learning.html.jinja"
+    write_text(path, page(template, record=record, panels=shown, policies=POLICIES, sources=SOURCES))
 
 
 def panels(record: dict[str, Any]) -> list[Panel]:

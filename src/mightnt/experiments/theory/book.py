@@ -8,11 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-from mightnt import audits
-from mightnt.audits.drawing import STYLES
-from mightnt.audits.report import drawn, pretty
+from mightnt.audits.page import drawn, page
 from mightnt.audits.summary import short
 from mightnt.errors import InputError
 from mightnt.experiments.parts import Part, Report, open_folder, run_parts
@@ -104,30 +100,20 @@ def write_pages(record: Mapping[str, Any], folder: Path) -> None:
 
 def book_html(record: Mapping[str, Any]) -> str:
     """The page of a record as one self-contained HTML text; the same record gives the same page."""
-    environment = Environment(
-        loader=FileSystemLoader([Path(__file__).parent, *audits.__path__]),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    filters: dict[str, Any] = {"pretty": pretty, "shown": shown, "interval": interval}
-    environment.filters |= filters
     chapters = []
     for name, value in record["chapters"].items():
         theorem, computed = chapter(name), Computed.from_json(value)
         panels = [drawn(panel) for panel in theorem.draw(computed.curves)]
         chapters.append({"theorem": theorem, "rows": computed.rows, "panels": panels, "record": value["provenance"]})
     rows = [row for each in chapters for row in each["rows"]]
-    return (
-        environment.get_template("theory.html.jinja").render(
-            record=record,
-            chapters=chapters,
-            n_claims=sum(row.holds is not None for row in rows),
-            failed=[row for row in rows if row.holds is False],
-            colors={base: style.color for base, style in STYLES.items()},
-        )
-        + "\n"
+    return page(
+        Path(__file__).parent / "theory.html.jinja",
+        record=record,
+        chapters=chapters,
+        n_claims=sum(row.holds is not None for row in rows),
+        failed=[row for row in rows if row.holds is False],
+        shown=shown,
+        interval=interval,
     )
 
 
