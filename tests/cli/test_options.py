@@ -27,6 +27,16 @@ def test_away_from_a_terminal_each_finished_piece_is_a_line_on_stderr(capsys):
     assert out.err == "members: was there\nrun 0: 0 s\n"
 
 
+def test_pieces_of_one_name_have_clocks_of_their_own(capsys, monkeypatch):
+    times = iter([0.0, 5.0, 100.0, 103.0])
+    monkeypatch.setattr("mightnt.cli.options.time.monotonic", lambda: next(times))
+    lines = Lines()
+    for _ in range(2):
+        lines.began("run")
+        lines.ended("run", reused=False)
+    assert capsys.readouterr().err == "run: 5 s\nrun: 3 s\n"
+
+
 def test_bars_follow_the_pieces():
     from rich.console import Console
     from rich.progress import Progress

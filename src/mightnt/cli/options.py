@@ -83,7 +83,8 @@ class Lines:
         self.began(name)
 
     def ended(self, name: str, reused: bool) -> None:
-        """Print the line."""
+        """Print the line; a piece of the same name that comes later has a clock of its own."""
         self.began(name)
-        words = "was there" if reused else f"{time.monotonic() - self.started[name]:.0f} s"
+        seconds = time.monotonic() - self.started.pop(name)
+        words = "was there" if reused else f"{seconds:.0f} s"
         print(f"{name}: {words}", file=sys.stderr, flush=True)
