@@ -28,7 +28,7 @@ def test_away_from_a_terminal_each_finished_piece_is_a_line_on_stderr(capsys):
 
 
 def test_pieces_of_one_name_have_clocks_of_their_own(capsys, monkeypatch):
-    times = iter([0.0, 5.0, 100.0, 103.0])
+    times = iter([0.0, 5.0, 5.0, 100.0, 103.0, 103.0])
     monkeypatch.setattr("mightnt.cli.options.time.monotonic", lambda: next(times))
     lines = Lines()
     for _ in range(2):
