@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from mightnt.models.machine.universal import UniversalMachine
     from mightnt.models.switch import Switch
     from mightnt.models.switching.posterior import SwitchingClass
+    from mightnt.models.tabular import ByObservation, PessimisticTable
     from mightnt.planners.least import least_kl_nats
     from mightnt.planners.plan import plan
     from mightnt.prediction import Model, Prediction, check_model, follow
@@ -72,6 +73,7 @@ HOME = {
     "models.machine.universal": "UniversalMachine",
     "models.switch": "Switch",
     "models.switching.posterior": "SwitchingClass",
+    "models.tabular": "ByObservation PessimisticTable",
     "planners.least": "least_kl_nats",
     "planners.plan": "plan",
     "prediction": "Model Prediction check_model follow",
