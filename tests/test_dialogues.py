@@ -17,10 +17,10 @@ from mightnt.dialogues import (
 )
 from mightnt.errors import InputError
 
-messages = st.builds(Message, st.sampled_from(["user", "assistant"]), st.text())
-dialogues = (
-    st.lists(messages, min_size=1, max_size=5).map(tuple).filter(lambda d: any(m.role == "assistant" for m in d))
+messages = st.builds(Message, st.sampled_from(["user", "assistant"]), st.text()) | st.builds(
+    lambda begun, rest: Message("assistant", begun + rest, begun), st.text(), st.text()
 )
+dialogues = st.lists(messages, min_size=1, max_size=5).map(tuple).filter(lambda d: any(m.demonstrates for m in d))
 
 
 def numbered(n):
@@ -42,6 +42,25 @@ def test_other_keys_are_ignored_and_empty_turns_kept():
     assert parse_dialogue({"id": 3, "messages": [message]}, "here") == (Message("assistant", ""),)
 
 
+def test_what_somebody_else_began_is_kept_and_written_only_where_there_is_something(tmp_path):
+    value = {"messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "ab", "begun": "a"}]}
+    assert parse_dialogue(value, "here") == (Message("user", "hi"), Message("assistant", "ab", "a"))
+    write_dialogues(tmp_path / "chat.jsonl", [parse_dialogue(value, "here")])
+    assert json.loads((tmp_path / "chat.jsonl").read_text()) == value
+
+
+@pytest.mark.parametrize(("role", "content"), [("user", "ab"), ("assistant", "b"), ("system", "a")])
+def test_a_turn_that_does_not_begin_so_is_none(role, content):
+    with pytest.raises(InputError, match="has begun 'a'"):
+        Message(role, content, "a")
+
+
+def test_what_demonstrates():
+    turns = [Message("assistant", *words) for words in (("ab",), ("ab", "a"), ("ab", "ab"), ("",))]
+    assert [turn.demonstrates for turn in turns] == [True, True, False, True]
+    assert not Message("user", "ab").demonstrates
+
+
 @pytest.mark.parametrize(
     ("value", "says"),
     [
@@ -61,6 +80,10 @@ def test_other_keys_are_ignored_and_empty_turns_kept():
         ({"messages": [{"role": "assistant", "content": ["a"]}]}, "content of type list"),
         ({"messages": [{"role": "assistant", "content": "\ud83d!"}]}, "half a character"),
         ({"messages": [{"role": "user", "content": "a"}]}, "no assistant turn"),
+        ({"messages": [{"role": "assistant", "content": "ab", "begun": "ab"}]}, "no assistant turn of a demonstrator"),
+        ({"messages": [{"role": "assistant", "content": "ab", "begun": "b"}]}, "message 0 has 'begun'"),
+        ({"messages": [{"role": "assistant", "content": "ab", "begun": None}]}, "message 0 has 'begun'"),
+        ({"messages": [{"role": "user", "content": "ab", "begun": "a"}]}, "message 0 has 'begun'"),
     ],
 )
 def test_what_does_not_fit_is_refused_with_file_and_line(tmp_path, value, says):

@@ -2,6 +2,9 @@
 
 ``{"messages": [{"role": "user" | "assistant", "content": "..."}, ...]}``. Assistant turns are the demonstrator's, user
 turns are observations. Other keys are ignored.
+
+An assistant turn may also have ``"begun": "..."``: what somebody else said of it before the demonstrator went on. Its content
+begins with that, and only the rest is the demonstrator's; where ``begun`` is all of a content, nothing in the turn is.
 """
 
 from __future__ import annotations
@@ -23,10 +26,27 @@ MINIMUM_DIALOGUES = 10
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One turn. ``role`` is ``assistant`` (the demonstrator, later the agent) or ``user`` (the world)."""
+    """One turn. ``role`` is ``assistant`` (the demonstrator, later the agent) or ``user`` (the world).
+
+    ``begun``: what somebody else said of this turn before the demonstrator went on; ``content`` begins with it.
+
+    Errors: :class:`~mightnt.errors.InputError` for a ``begun`` that content does not begin with, or on another's turn.
+    """
 
     role: str
     content: str
+    begun: str = ""
+
+    def __post_init__(self) -> None:
+        if self.begun and not (self.role == "assistant" and self.content.startswith(self.begun)):
+            raise InputError(
+                f"a turn of {self.role} has begun {self.begun[:60]!r}; only an assistant's turn that begins with it can"
+            )
+
+    @property
+    def demonstrates(self) -> bool:
+        """Whether something in this turn is the demonstrator's; a turn without a word is, of one who said nothing."""
+        return self.role == "assistant" and (not self.begun or self.begun != self.content)
 
 
 Dialogue: TypeAlias = tuple[Message, ...]
@@ -36,7 +56,7 @@ def read_dialogues(path: Path) -> list[Dialogue]:
     """Every dialogue in a JSON-lines file; the first line that does not fit is named with what it should hold.
 
     Errors: :class:`~mightnt.errors.InputError` for malformed JSON, missing or unknown roles, content that is not text,
-    a dialogue without an assistant turn, an empty file.
+    a dialogue without an assistant turn or in which others said all of them, an empty file.
     """
     dialogues = [parse_dialogue(value, f"{path}:{number}") for number, value in read_json_lines(path)]
     if not dialogues:
@@ -59,16 +79,25 @@ def parse_dialogue(value: Any, where: str) -> Dialogue:
             raise InputError(f"{where}: message {index} has content of type {type(content).__name__}; text is needed")
         if any("\ud800" <= character <= "\udfff" for character in content):
             raise InputError(f"{where}: message {index} holds half a character (a lone surrogate), which is not text")
-        dialogue.append(Message(role, content))
-    if not any(message.role == "assistant" for message in dialogue):
-        raise InputError(f"{where}: has no assistant turn, so it demonstrates nothing")
+        begun = message.get("begun", "")
+        if not isinstance(begun, str) or (begun and (role != "assistant" or not content.startswith(begun))):
+            raise InputError(
+                f"{where}: message {index} has 'begun', which its content must begin with (assistant only)"
+            )
+        dialogue.append(Message(role, content, begun))
+    if not any(message.demonstrates for message in dialogue):
+        raise InputError(f"{where}: has no assistant turn of a demonstrator, so it demonstrates nothing")
     return tuple(dialogue)
 
 
 def write_dialogues(path: Path, dialogues: Iterable[Dialogue]) -> None:
     """Write dialogues in the same format, whole or not at all."""
-    rows = ({"messages": [{"role": m.role, "content": m.content} for m in dialogue]} for dialogue in dialogues)
-    write_json_lines(path, rows)
+    write_json_lines(path, ({"messages": [_plain(message) for message in dialogue]} for dialogue in dialogues))
+
+
+def _plain(message: Message) -> dict[str, str]:
+    """``begun`` stands there only where there is one."""
+    return {"role": message.role, "content": message.content} | ({"begun": message.begun} if message.begun else {})
 
 
 def split_dialogues(

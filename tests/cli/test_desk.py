@@ -68,11 +68,11 @@ def test_answers_are_exported(run):
         store.decide(store.waiting()[0].number, answer(" be it.", key="k2"))
         store.release()
     assert desk("export", run, "--out", out).stdout.endswith(
-        "1 answer(s) go on from words of the agent and were left out\n"
+        "1 of them go on from words of the agent, which are marked as no demonstration\n"
     )
     value = json.loads(desk("export", run, "--out", out, "--json").stdout)
     assert value == {
-        "kind": "mightnt desk export", "version": 1, "dialogues": 1, "answers": 1, "begun_by_agent": 1, "out": str(out),
+        "kind": "mightnt desk export", "version": 1, "dialogues": 2, "answers": 2, "begun_by_agent": 1, "out": str(out),
     }  # fmt: skip
 
 

@@ -81,6 +81,21 @@ def typer_app():
     return app
 
 
+@pytest.mark.parametrize(("words", "learns"), [([], True), (["--no-learn"], False), (["--learn"], True)])
+def test_it_learns_unless_told_not_to(words, learns, tmp_path, monkeypatch):
+    pytest.importorskip("torch")
+    found = []
+
+    def stop(speaker, store, folder, people, terms, guard):
+        found.append(terms.learn)
+        raise InputError("enough")
+
+    monkeypatch.setattr("mightnt.lm.speaker.load_speaker", lambda run, imitators=None: None)
+    monkeypatch.setattr("mightnt.desk.server.app.build_app", stop)
+    CliRunner().invoke(typer_app(), [str(tmp_path), "--port", "0", *words])
+    assert found == [learns]
+
+
 def test_the_verb_can_be_loaded():
     assert load("serve").name == "serve"
 

@@ -1,4 +1,4 @@
-"""Exported demonstrations hold people's words, all of them that the format can hold, each once, and none of the agent's."""
+"""Exported demonstrations hold people's words, all of them, each once; the agent's are there and demonstrate nothing."""
 
 import itertools
 
@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mightnt.desk.export import demonstrations, export
+from mightnt.desk.export import demonstrations, export, lesson
 from mightnt.desk.store import open_store
 from mightnt.desk.tickets import Decision, State, Ticket, Verdict
 from mightnt.dialogues import Message, read_dialogues
@@ -33,30 +33,51 @@ def test_answers_that_follow_one_another_share_a_dialogue_and_count_once():
     assert found.n_answers == 2
 
 
-def test_words_of_the_agent_are_cut_off_with_what_came_before():
+def agents(content):
+    """A turn that the agent said from beginning to end."""
+    return Message("assistant", content, content)
+
+
+def test_words_of_the_agent_are_kept_and_marked():
     tickets = [
         ticket(chat("Hi"), "Hello."),
         ticket(chat("Hi", "Hello.", "Why?", "Agent's.", "And?"), "So.", turn=2),
         ticket(chat("Hi", "Hello.", "Why?", "Agent's.", "And?", "So.", "Well?"), "Yes.", turn=3),
     ]
     found = demonstrations(tickets)
-    assert found.dialogues == (chat("Hi", "Hello."), chat("And?", "So.", "Well?", "Yes."))
-    assert found.n_answers == 3
+    whole = (*chat("Hi", "Hello.", "Why?"), agents("Agent's."), *chat("And?", "So.", "Well?", "Yes."))
+    assert found.dialogues == (whole,)
+    assert (found.n_answers, found.n_begun_by_agent) == (3, 0)
 
 
 def test_the_agent_saying_what_a_person_said_elsewhere_is_still_the_agent():
     tickets = [ticket(chat("Hi"), "Same."), ticket(chat("Hi", "Same.", "Why?", "Same.", "And?"), "So.", turn=2)]
-    assert demonstrations(tickets).dialogues == (chat("Hi", "Same."), chat("And?", "So."))
+    assert demonstrations(tickets).dialogues == ((*chat("Hi", "Same.", "Why?"), agents("Same."), *chat("And?", "So.")),)
 
 
-def test_half_a_turn_is_left_out_and_counted():
+def test_half_a_turn_is_a_demonstration_of_its_other_half():
     tickets = [
         ticket(chat("Hi"), " I said.", begun="As"),
         ticket(chat("Hi", "As I said.", "Why?"), "So.", turn=1),
     ]
     found = demonstrations(tickets)
-    assert found.dialogues == (chat("Why?", "So."),)
-    assert (found.n_answers, found.n_begun_by_agent) == (1, 1)
+    half = Message("assistant", "As I said.", "As")
+    assert found.dialogues == ((*chat("Hi"), half, *chat("Why?", "So.")),)
+    assert (found.n_answers, found.n_begun_by_agent) == (2, 1)
+
+
+def test_a_silence_of_the_agent_is_cut_off_with_what_came_before():
+    assert demonstrations([ticket(chat("Hi", "", "Why?"), "So.", turn=1)]).dialogues == (chat("Why?", "So."),)
+
+
+def test_a_lesson_is_one_answer_and_no_other():
+    """What earlier answers of the conversation said is not taught twice."""
+    later = ticket(chat("Hi", "Hello.", "Why?"), " is.", turn=1, begun="So it")
+    found = lesson(later)
+    assert found == (*chat("Hi"), agents("Hello."), *chat("Why?"), Message("assistant", "So it is.", "So it"))
+    assert [message.demonstrates for message in found] == [False, False, False, True]
+    with pytest.raises(InputError, match="only an answered"):
+        lesson(ticket(chat("Hi"), "Hello.", state=State.DECIDED))
 
 
 @pytest.mark.parametrize("state", [state for state in State if state is not State.ANSWERED])
@@ -85,14 +106,17 @@ def test_every_answer_is_there_once_and_no_other_word_of_the_assistant(speakers,
         else:
             messages += (Message("assistant", text),)
     found = demonstrations(tickets)
-    demonstrated = [m.content for d in found.dialogues for m in d if m.role == "assistant"]
-    expected = [t.decision.text for t in tickets if t.decision and not t.inquiry.begun]
+    demonstrated = [m.content[len(m.begun) :] for d in found.dialogues for m in d if m.demonstrates]
+    expected = [t.decision.text for t in tickets if t.decision]
     assert demonstrated == expected
     assert found.n_answers == len(expected)
     assert found.n_begun_by_agent == speakers.count("begun")
-    for dialogue in found.dialogues:  # each is a piece of the conversation as it was
-        n = len(dialogue)
-        assert any(messages[i : i + n] == dialogue for i in range(len(messages)))
+    assert len(found.dialogues) == bool(expected)  # one conversation, whole, up to the last answer
+    assert not expected or plain(found.dialogues[0]) == plain(messages)[: len(found.dialogues[0])]
+
+
+def plain(messages):
+    return [(message.role, message.content) for message in messages]
 
 
 def test_a_file_that_imitate_reads(tmp_path):
@@ -112,5 +136,6 @@ def test_a_file_that_imitate_reads(tmp_path):
         clock.now += 5
         store.release()
         found = export(store, path)
-    assert read_dialogues(path) == [chat("May I? (0)", "Yes, you may."), chat("May I? (0)", "Ü\n")]
-    assert (found.n_answers, found.n_begun_by_agent) == (2, 1)
+    half = (*chat("May I? (0)"), Message("assistant", "So yes", "So"))
+    assert read_dialogues(path) == [chat("May I? (0)", "Yes, you may."), chat("May I? (0)", "Ü\n"), half]
+    assert (found.n_answers, found.n_begun_by_agent) == (3, 1)

@@ -4,10 +4,10 @@ from math import inf, nan
 
 import pytest
 
-from mightnt.desk.speaking import Asked, Ended, Piece, Speaker, Turn
+from mightnt.desk.speaking import Asked, Ended, LearningSpeaker, Piece, Speaker, Turn
 from mightnt.dialogues import Message
 from mightnt.errors import BudgetError
-from tests.desk.server.fakes import FakeSpeaker
+from tests.desk.server.fakes import FakePupil, FakeSpeaker
 
 
 @pytest.mark.parametrize("nats", [nan, -0.1, -inf])
@@ -31,3 +31,8 @@ def test_a_turn_as_the_module_describes_it():
     text, nats, asked = spoken(FakeSpeaker(), "ask")
     assert (text, nats) == ("I would", 0.5)
     assert isinstance(asked, Asked)
+
+
+def test_who_can_be_taught():
+    assert isinstance(FakePupil(), LearningSpeaker)
+    assert not isinstance(FakeSpeaker(), LearningSpeaker)

@@ -4,8 +4,10 @@ import math
 
 import pytest
 
-from mightnt.desk.tickets import Decision, Inquiry, State, Verdict
+from mightnt.desk.tickets import Decision, Inquiry, State, Verdict, as_plain
+from mightnt.dialogues import Message
 from mightnt.errors import InputError
+from tests.desk.questions import chat, inquiry
 
 
 @pytest.mark.parametrize("verdict", Verdict)
@@ -32,3 +34,13 @@ def test_a_question_holds_a_probability_and_an_account(theta, left):
 
 def test_what_is_final():
     assert [state for state in State if not state.final] == [State.WAITING, State.DECIDED]
+
+
+def test_as_plain_data_a_message_says_begun_only_where_something_was():
+    asked = inquiry(messages=(*chat("Hi"), Message("assistant", "ab", "a")))
+    value = as_plain(asked)
+    assert value["messages"] == (
+        {"role": "user", "content": "Hi"},
+        {"role": "assistant", "content": "ab", "begun": "a"},
+    )
+    assert value["begun"] == ""  # of the question itself it is always there

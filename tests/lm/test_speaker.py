@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mightnt.desk.speaking import Asked, Ended, Piece
-from mightnt.dialogues import Message
+from mightnt.dialogues import Message, write_dialogues
 from mightnt.errors import BudgetError, InputError
 from mightnt.lm import episodes as episodes_module
 from mightnt.lm.account import Account
@@ -24,6 +24,7 @@ from mightnt.lm.members import Members
 from mightnt.lm.protect import Training, round_seed
 from mightnt.lm.run import cast_for, new_actor
 from mightnt.lm.speaker import PolicySpeaker, load_speaker
+from mightnt.lm.update import ANSWERS
 from mightnt.worlds.chat import words
 
 BASES = ("single", "mixture", "pessimistic", "pessimistic-minimum", "counts")
@@ -312,19 +313,113 @@ def test_wrong_amounts_and_orders_are_refused(imitators):
     assert whole_turn(speaker, ())[1] is not None  # the agent may open a conversation
 
 
+# answers teach
+
+
+@pytest.mark.parametrize("base", ["pessimistic", "pessimistic-minimum", "counts", "mixture"])
+def test_what_was_answered_becomes_likelier_with_every_answer(base, imitators):
+    speaker = speaker_with(imitators, base, Account(5.0), actor=Stay())
+    probabilities = []
+    for _ in range(4):
+        log_nu = speaker.base.predict(speaker.base.start(1), predicted(speaker))[0]
+        probabilities.append(float(log_nu[words.tokens_of("try")[0]].exp()))
+        speaker = speaker.taught([(*HELLO, Message("assistant", "try two"))] * 10)
+    assert probabilities == sorted(probabilities)
+    assert (
+        probabilities[-1] > probabilities[0] or base == "pessimistic"
+    )  # it is the first network's, once it is vouched for
+
+
+def predicted(speaker, messages=HELLO):
+    """What the members say of the first token of a turn."""
+    members = speaker.fresh_members()
+    members.start(1)
+    members.advance(torch.tensor([speaker.hear(messages, {}).tokens]))
+    return members.predict(torch.tensor([0]))
+
+
+@pytest.mark.parametrize("base", ["pessimistic", "pessimistic-minimum"])
+def test_the_same_question_is_asked_with_a_lower_theta_after_many_answers(base, imitators):
+    """The answers are drawn from the first network: what it would say is right, and only the counts did not vouch for it.
+
+    Not after each: a first answer makes the counts sure of itself before they know what else may be said.
+    """
+    speaker = speaker_with(imitators, base, Account(5.0), actor=Stay())
+    before, after = [], []
+    for opening in ("great job !", "what is two ?", "okay"):
+        messages = (Message("user", opening),)
+        said = torch.multinomial(predicted(speaker, messages).networks[0, 0].exp(), 400, True, generator=DICE)
+        answers = [
+            (*messages, Message("assistant", words.text_of([token]))) for token in said.tolist() if token != words.END
+        ]
+        for theta, asker in ((before, speaker), (after, speaker.taught(answers))):
+            text, event, _ = whole_turn(asker, messages, spent=5.0)
+            assert (text, type(event)) == ("", Asked)
+            theta.append(event.inquiry.asking_probability)
+    assert all(new < 0.8 * old for new, old in zip(after, before, strict=True))
+    assert sum(after) < 0.5 * sum(before)
+
+
+DICE = torch.Generator().manual_seed(0)
+
+
+def test_the_agents_own_words_teach_nothing(imitators):
+    """Whatever the agent says in a whole turn, or begins: counts, weights and the next words are the same."""
+    speaker = speaker_with(imitators, "mixture", Account(5.0))
+
+    def lesson(own, begun):
+        own = (Message("assistant", own, own), Message("user", "okay"))
+        return (*HELLO, *own, Message("assistant", f"{begun} yay", begun))
+
+    plain = speaker.imitators.counts.tables[0].counts.sum()
+    one, other = (speaker.taught([lesson(*said)]) for said in (("great", "try"), ("what is two ?", "try")))
+    for taught in (one, other):
+        assert taught.imitators.counts.tables[0].counts.sum() == plain + 2  # "yay" and the end, and nothing else
+    nothing = speaker.taught([(*HELLO, Message("assistant", "yay yay", "yay yay"))])
+    assert nothing.imitators.log_weights == imitators.log_weights
+    assert nothing.imitators.counts.tables[0].counts.sum() == plain
+    assert whole_turn(nothing, HELLO, seed=3)[0] == whole_turn(speaker, HELLO, seed=3)[0]
+
+
+def test_one_at_a_time_is_the_same_speaker_in_every_process(imitators):
+    speaker = speaker_with(imitators, "mixture", Account(5.0))
+    lessons = [(*HELLO, Message("assistant", f"try {word}", "try")) for word in ("two", "three", "four")]
+
+    def pupil():
+        taught = speaker
+        for lesson in lessons:
+            taught = taught.taught([lesson])
+        return taught
+
+    one, other = pupil(), pupil()
+    assert one.imitators.log_weights == other.imitators.log_weights != imitators.log_weights
+    assert [whole_turn(x, HELLO, seed=5)[0] for x in (one, other)] == [whole_turn(one, HELLO, seed=5)[0]] * 2
+
+
+def test_a_turn_in_progress_does_not_notice(imitators):
+    speaker = speaker_with(imitators, "mixture", Account(5.0))
+    alone = whole_turn(speaker, HELLO, seed=2)[0]
+    turn = speaker.begin(HELLO, 0.0, 0, 2)
+    first = turn.next_piece()
+    speaker.taught([(*HELLO, Message("assistant", "yay yay yay"))] * 50)
+    text = first.text if isinstance(first, Piece) else ""
+    while isinstance(event := turn.next_piece(), Piece):
+        text += event.text
+    assert text == alone
+    assert turn.speaker is None  # nothing of a speaker is held by a turn that is over
+
+
 # bytes
 
 
 def test_characters_are_whole_when_they_are_said(imitators, tmp_path):
     """Byte-level tokens of one character each cost something, and are told when the character is there."""
     from mightnt.lm.speaker import PolicyTurn
-    from mightnt.lm.tokens import train_bpe
+    from mightnt.lm.tokens import marks_of, train_bpe
 
     tokenizer = train_bpe([(Message("user", "a"), Message("assistant", "b"))], 260)
     turn = PolicyTurn.__new__(PolicyTurn)
-    turn.speaker = replace(
-        speaker_with(imitators, "single", Account(2.0)), imitators=replace(imitators, tokenizer=tokenizer)
-    )
+    turn.tokenizer, turn.marks = tokenizer, marks_of(tokenizer)
     turn.tokens, turn.text, turn.last = [], "", None
     texts = []
     for token in tokenizer.encode("a€😀!", add_special_tokens=False):
@@ -409,6 +504,27 @@ def test_other_imitators_are_refused_and_updates_of_the_same_are_not(run_folder,
         load_speaker(run_folder, tmp_path / "others")
     path.write_text(json.dumps({**kept, "log_cap_nats": 1.0, "updated_from": [before]}))
     assert load_speaker(run_folder, tmp_path / "others").base.log_cap_nats == 1.0
+
+
+def test_an_answer_that_the_imitators_were_updated_with_is_not_learnt_again(run_folder, tmp_path):
+    """The update learnt from the export of a conversation; the lessons are those of its two answers, and a new one."""
+    shutil.copytree(run_folder.parent / "imitators", tmp_path / "set")
+    path = tmp_path / "set" / "imitators.json"
+    kept = json.loads(path.read_text())
+    before = json.loads((run_folder / "run.json").read_text())["imitators"]
+    path.write_text(json.dumps({**kept, "updated_from": [before]}))
+    half, own = Message("assistant", "try two", "try"), Message("assistant", "great", "great")
+    exported = (*HELLO, half, *HELLO, own, *HELLO, Message("assistant", "try three"))
+    write_dialogues(tmp_path / "set" / ANSWERS, [exported])
+    speaker = load_speaker(run_folder, tmp_path / "set")
+    marked = (*HELLO, replace(half, begun=half.content), *HELLO, own, *HELLO)
+    lessons = [(*HELLO, half), (*marked, Message("assistant", "try three"))]
+    n_before = speaker.imitators.counts.tables[0].counts.sum()
+    for lesson in lessons:
+        speaker = speaker.taught([lesson])
+    assert speaker.imitators.counts.tables[0].counts.sum() == n_before
+    again = speaker.taught([lessons[0]])  # the same words once more, in another conversation
+    assert again.imitators.counts.tables[0].counts.sum() == n_before + 2
 
 
 def test_what_is_no_finished_run_is_one_sentence(run_folder, tmp_path):

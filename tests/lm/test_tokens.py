@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
 from mightnt.dialogues import Message
@@ -69,6 +69,64 @@ def test_encoding_by_hand():
     assert encoded.starts.dtype == np.int64
 
 
+texts = st.text(max_size=40) | st.sampled_from(
+    ["<|end|>", " <|pad|><|user|>", "a\r\n\tb  c ", "\x00", "🙂é<|assistant|>"]
+)
+
+
+def test_what_somebody_else_began_is_no_action_by_hand():
+    """Half a turn, a whole one, one whose boundary is within a word."""
+    half, whole, within = (Message("assistant", "hi there hello", begun) for begun in ("hi", "hi there hello", "hi th"))
+    ask = Message("user", "hi")
+    encoded = encode(word_tokenizer(WORDS), [(ask, half, whole), (within,)])
+    plain = encode(word_tokenizer(WORDS), [tuple(Message(m.role, m.content) for m in (ask, half, whole)), (within,)])
+    np.testing.assert_array_equal(encoded.tokens, plain.tokens)
+    ours, begun = [0, 0, 0, 0, 0, 1, 1, 1, 0, 0, 0, 0, 0], [0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 1, 1, 1]
+    np.testing.assert_array_equal(encoded.is_action, np.array([*ours, 0, 0, 0, 1, 1], bool))
+    np.testing.assert_array_equal(encoded.is_begun, np.array([*begun, 0, 1, 1, 0, 0], bool))
+    assert encoded.n_action_turns == 2
+    np.testing.assert_array_equal(encoded.rows([1]).is_begun, [0, 1, 1, 0, 0])
+    assert encode(word_tokenizer(WORDS), [(ask, Message("assistant", "hi"))]).is_begun is None
+
+
+def trimming():
+    """A tokenizer of somebody else whose offsets leave out the space before a word."""
+    tokenizer = train_bpe([(Message("assistant", "the theory there, the other thing"),) * 3], 300)
+    tokenizer.backend_tokenizer.post_processor = processors.ByteLevel(trim_offsets=True)
+    return tokenizer
+
+
+TRIMMING = trimming()
+
+
+@settings(max_examples=200, deadline=None)
+@given(begun=texts, rest=texts, trims=st.booleans())
+def test_a_token_that_begins_before_the_boundary_is_not_the_demonstrators(bpe, begun, rest, trims):
+    """Against counting bytes: without the last of the tokens begun there is less than was begun, with it all of that."""
+    tokenizer = TRIMMING if trims else bpe
+    encoded = encode(tokenizer, [(Message("assistant", begun + rest, begun),)])
+    content = encoded.tokens[1:-1].tolist()
+    n = int((~encoded.is_action[1:-1]).sum())
+    assert not encoded.is_action[0]
+    if not begun:
+        assert encoded.is_action[1:].all()
+        return
+    if not rest:
+        assert not encoded.is_action.any()
+        return
+    assert encoded.is_action[1:].tolist() == [False] * n + [True] * (len(content) - n + 1)
+    sizes = np.cumsum([0, *(len(token) for token in tokenizer.convert_ids_to_tokens(content))])  # a character a byte
+    boundary = len(begun.encode())
+    assert sizes[n - 1] < boundary <= sizes[n]
+
+
+def test_asking_for_offsets_leaves_the_tokenizer_as_it_was():
+    core = TRIMMING.backend_tokenizer
+    encode(TRIMMING, [(Message("assistant", "the theory", "the"),)])
+    assert core.post_processor is not None
+    assert not core.encode_special_tokens
+
+
 def test_rows_pick_and_repeat_dialogues():
     encoded = encode(word_tokenizer(WORDS), [HELLO, HELLO[:2]])
     picked = encoded.rows([1, 0, 1])
@@ -88,11 +146,6 @@ def test_what_is_no_word_is_refused(words):
         word_tokenizer(words)
     with pytest.raises(InputError, match="listed twice"):
         word_tokenizer(["a", "b", "a"])
-
-
-texts = st.text(max_size=40) | st.sampled_from(
-    ["<|end|>", " <|pad|><|user|>", "a\r\n\tb  c ", "\x00", "🙂é<|assistant|>"]
-)
 
 
 @settings(max_examples=200, deadline=None)

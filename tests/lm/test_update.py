@@ -18,11 +18,13 @@ from mightnt.lm import update
 from mightnt.lm.account import Account
 from mightnt.lm.actor import Stay
 from mightnt.lm.finetune import fingerprint
-from mightnt.lm.fitting import FitConfig
-from mightnt.lm.imitators import ImitatorsConfig, fit_suffix_counts, load_imitators, save_imitators
+from mightnt.lm.fitting import FitConfig, fit, learnable
+from mightnt.lm.imitators import ImitatorsConfig, calibrate, fit_suffix_counts, load_imitators, save_imitators
+from mightnt.lm.scenes import openings
 from mightnt.lm.speaker import PolicySpeaker
 from mightnt.lm.tokens import encode
 from mightnt.lm.update import learned, learned_from, losses, new_actions, sort_out, update_folder
+from mightnt.lm.windows import windows
 from mightnt.worlds.chat.corpus import demonstrations
 
 
@@ -294,3 +296,78 @@ def test_joined_dialogues_are_those_of_both(imitators):
     one, other, both = (encode(imitators.tokenizer, d) for d in (ANSWERS[:2], ANSWERS[2:5], ANSWERS[:5]))
     for name in ("tokens", "starts", "is_action", "turn"):
         np.testing.assert_array_equal(getattr(update.joined(one, other), name), getattr(both, name))
+
+
+# what others began
+
+
+def agents(dialogue, *indices):
+    """The same dialogue with these turns said by the agent."""
+    return tuple(replace(m, begun=m.content) if i in indices else m for i, m in enumerate(dialogue))
+
+
+def test_what_the_agent_said_is_read_and_not_learnt_by_any_member(imitators):
+    """Other words of the agent after the last answer change neither networks nor counts; those of the answer do."""
+    chat = dialogue("hello teacher", "what is two ?", "okay", "what is three ?")
+
+    def fitted(changed):
+        network = copy.deepcopy(imitators.networks[0])
+        fit(network, encode(imitators.tokenizer, [agents(changed, 3)]), FitConfig(3, learning_rate=0.01), 0)
+        return torch.cat([parameter.flatten() for parameter in network.parameters()])
+
+    other = dialogue("hello teacher", "what is two ?", "okay", "what is four ?")
+    assert torch.equal(fitted(chat), fitted(other))
+    assert not torch.equal(fitted(chat), fitted(dialogue("hello teacher", "what is four ?", "okay", "what is three ?")))
+    both = [learned(imitators, [agents(d, 3)]) for d in (chat, other, chat[:3])]
+    for taught in both[1:]:  # but for the rounding of float32, which knows how long a batch is
+        assert taught.log_weights == pytest.approx(both[0].log_weights, abs=1e-6)
+    assert len({x.counts.tables[0].counts.sum() for x in both}) == 1
+
+
+def test_windows_that_are_all_the_agents_are_left_out(imitators):
+    long = agents(dialogue("hello teacher", "great " * 400, "okay", "what is two ?"), 1)
+    encoded = encode(imitators.tokenizer, [long])
+    chosen = windows(encoded, 32)
+    kept = learnable(encoded, chosen)
+    assert 2 <= len(kept.begin) < len(chosen.begin) - 5
+    fit(copy.deepcopy(imitators.networks[0]), encoded, FitConfig(4, batch_dialogues=1, learning_rate=0.01), 0)
+
+
+def test_the_conversation_is_context_when_it_is_exported_learnt_and_exported_again(folder):
+    """Answers with the agent's turns between them go through an update; what was begun is no action in counts or checks."""
+    marked = [agents(d, 1) for d in ANSWERS]
+    path = folder.parent / "answers.jsonl"
+    write_dialogues(path, marked)
+    old = load_imitators(folder)
+    record = update_folder(folder, path, 0, Nobody(), steps=30)
+    assert record["passed"], record["why"]
+    new = load_imitators(folder)
+    assert set(marked) <= {*new.fitted, *new.held_out}
+    own = sum((encode(old.tokenizer, [d]).turn == 1).sum() - 1 for i, d in enumerate(marked) if i % 10 != 9)
+    all_of = sum(encode(old.tokenizer, [d]).is_action.sum() for i, d in enumerate(ANSWERS) if i % 10 != 9)
+    grown = new.counts.tables[0].counts.sum() - old.counts.tables[0].counts.sum()
+    assert grown == all_of - own
+    with pytest.raises(InputError, match="not learnt before"):
+        update_folder(folder, path, 0, Nobody())
+
+
+def test_openings_and_calibration_with_turns_of_the_agent(imitators):
+    marked = [agents(d, 1) for d in ANSWERS]
+    assert openings(imitators.tokenizer, marked, 20) == openings(imitators.tokenizer, ANSWERS, 20)
+    config = ImitatorsConfig()
+    found = calibrate(imitators.tokenizer, imitators.networks, imitators.counts, imitators.fitted, marked, config)
+    n_turns = sum(m.demonstrates for d in marked for m in d)
+    assert found.summary["held_out_turns"] == n_turns == sum(m.role == "assistant" for d in ANSWERS for m in d) - 25
+    chosen = encode(imitators.tokenizer, marked)
+    expected = losses(imitators.networks, imitators.counts, chosen).mean(axis=0)
+    assert [row["held_out_nats_per_dialogue"] for row in found.summary["members"][:-1]] == pytest.approx(
+        expected.tolist()
+    )
+
+
+def test_joined_keeps_what_was_begun(imitators):
+    parts = [ANSWERS[:2], [agents(d, 1) for d in ANSWERS[2:4]]]
+    for order in (parts, parts[::-1]):
+        one, other = (encode(imitators.tokenizer, part) for part in order)
+        both = encode(imitators.tokenizer, [*order[0], *order[1]])
+        np.testing.assert_array_equal(update.joined(one, other).is_begun, both.is_begun)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import getpass
 import sys
 from pathlib import Path
@@ -56,17 +55,20 @@ def export(run: Path, out: Path | None, json: bool) -> None:
         return
     typer.echo(f"{found.n_answers} answer(s) in {len(found.dialogues)} dialogue(s) written to {out}")
     if found.n_begun_by_agent:
-        typer.echo(f"{found.n_begun_by_agent} answer(s) go on from words of the agent and were left out")
+        typer.echo(
+            f"{found.n_begun_by_agent} of them go on from words of the agent, which are marked as no demonstration"
+        )
 
 
 def sit(run: Path, person: str, json: bool) -> None:
     """Open the desk in the terminal, or print its queue."""
     from mightnt.desk.store import open_store
     from mightnt.desk.terminal import Keyboard, Terminal, edited
+    from mightnt.desk.tickets import as_plain
 
     with open_store(kept(run), shared=True) as store:
         if json:
-            waiting = [dataclasses.asdict(ticket) for ticket in store.waiting()]
+            waiting = [as_plain(ticket) for ticket in store.waiting()]
             print_json({"kind": "mightnt desk", "version": 1, "waiting": waiting})
         else:
             Terminal(store, person, Keyboard(sys.stdin.fileno()).line, show, edited).run()

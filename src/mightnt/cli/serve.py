@@ -34,6 +34,9 @@ def serve(
     imitators: Annotated[
         Path | None, typer.Option("--imitators", help="Their folder, if it is not where it was.")
     ] = None,
+    learn: Annotated[
+        bool, typer.Option("--learn/--no-learn", help="Whether an answer teaches the policy at once.")
+    ] = True,
 ) -> None:
     """Serve a run to OpenAI's clients; its questions come to the desk, and without an answer there is no act."""
     missing = [name for name in ("starlette", "uvicorn") if find_spec(name) is None]
@@ -50,7 +53,7 @@ def serve(
     guard, people = guard_for(host, tokens), read_rota(rota)
     speaker = load_speaker(run, imitators)
     with open_store(run, undo) as store, listening(host, port) as found:
-        terms = Terms(wait_seconds=wait, most_wait_seconds=max(600.0, wait))
+        terms = Terms(wait_seconds=wait, most_wait_seconds=max(600.0, wait), learn=learn)
         app = build_app(speaker, store, run, people, terms, guard)
         show(host, found.getsockname()[1], speaker.name, guard)
         config = uvicorn.Config(

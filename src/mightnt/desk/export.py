@@ -1,13 +1,13 @@
 """Answers of people as demonstrations, in the chat format that ``mightnt imitate`` reads.
 
-In that format every assistant turn is the demonstrator's, so nothing that the agent said may stand in one: the agent's own
-words are no evidence of what the demonstrator would do.
+The agent's own words are no evidence of what the demonstrator would do. They are kept, so that a conversation stays whole,
+and marked as such: what the agent said of an assistant turn is that turn's ``begun``.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,32 +19,47 @@ from mightnt.errors import InputError
 
 @dataclass(frozen=True, slots=True)
 class Demonstrations:
-    """What answers demonstrate: dialogues, how many answers stand in them, and how many could not be written."""
+    """What answers demonstrate: dialogues, how many answers stand in them, and how many of those the agent had begun."""
 
     dialogues: tuple[Dialogue, ...]
     n_answers: int
     n_begun_by_agent: int
-    """Answers that go on from words of the agent within a turn: the format cannot hold half a turn of each."""
+    """Answers that go on from words of the agent within a turn."""
 
 
 def demonstrations(tickets: Iterable[Ticket]) -> Demonstrations:
-    """The answered ``tickets`` as dialogues whose assistant turns are people's words alone, in the order of the tickets.
+    """The answered ``tickets`` as dialogues in which people's words alone are demonstrated, in the order of the tickets.
 
-    An answer is written after as much of the conversation before it as holds no words of the agent: all of it where people
-    said every turn, else what follows the agent's last turn. Answers that follow one another in a conversation share a
+    An answer is written after the whole conversation before it. Answers that follow one another in a conversation share a
     dialogue, so none is counted twice. Tickets that are not answered are left out.
 
     Kind: exact. Cost: linear in the words.
     """
     conversations: dict[str, dict[int, Ticket]] = defaultdict(dict)
-    answered = [ticket for ticket in tickets if ticket.state == "answered" and ticket.decision is not None]
-    for ticket in answered:
-        if not ticket.inquiry.begun:
+    for ticket in tickets:
+        if ticket.state == "answered" and ticket.decision is not None:
             conversations[ticket.inquiry.conversation][ticket.inquiry.turn] = ticket
     dialogues = [dialogue for turns in conversations.values() for dialogue in _dialogues(turns)]
-    n_written = sum(message.role == "assistant" for dialogue in dialogues for message in dialogue)
-    n_begun = sum(bool(ticket.inquiry.begun) for ticket in answered)
-    return Demonstrations(tuple(dialogues), n_written, n_begun)
+    answers = [message for dialogue in dialogues for message in dialogue if message.demonstrates]
+    return Demonstrations(tuple(dialogues), len(answers), sum(bool(message.begun) for message in answers))
+
+
+def lesson(ticket: Ticket) -> Dialogue:
+    """One answer and the conversation before it, in which nothing else is demonstrated.
+
+    What earlier answers of the same conversation taught is theirs to teach. Errors:
+    :class:`~mightnt.errors.InputError` for a ticket that is not answered.
+    """
+    if ticket.state != "answered" or ticket.decision is None:
+        raise InputError(f"the ticket {ticket.number} is {ticket.state}; only an answered one teaches something")
+    return (*_marked(ticket.inquiry.messages, {}), answer_of(ticket))
+
+
+def answer_of(ticket: Ticket) -> Message:
+    """The turn that this answer ended, its words whole."""
+    assert ticket.decision is not None, "an answered ticket has a decision"
+    begun = ticket.inquiry.begun
+    return Message("assistant", begun + ticket.decision.text, begun)
 
 
 def export(store: Store, path: Path) -> Demonstrations:
@@ -54,32 +69,45 @@ def export(store: Store, path: Path) -> Demonstrations:
     """
     found = demonstrations(store.answers())
     if not found.dialogues:
-        but = f"; {found.n_begun_by_agent} answer(s) go on from words of the agent" if found.n_begun_by_agent else ""
-        raise InputError(f"{store.path}: no answer can be written as a demonstration yet{but}")
+        raise InputError(f"{store.path}: no answer can be written as a demonstration yet")
     write_dialogues(path, found.dialogues)
     return found
 
 
-def _dialogues(turns: dict[int, Ticket]) -> list[Dialogue]:
+Places = Mapping[tuple[Dialogue, str], tuple[int, Message]]
+"""A conversation and the whole words that followed -> the number of the turn and the same words, marked."""
+
+
+def _dialogues(turns: Mapping[int, Ticket]) -> list[Dialogue]:
     """The dialogues of one conversation: each of the last answers, with the earlier ones that it follows."""
-    by_place = {(t.inquiry.messages, t.decision.text): turn for turn, t in turns.items() if t.decision is not None}
+    answers = {turn: answer_of(ticket) for turn, ticket in turns.items()}
+    places = {(turns[n].inquiry.messages, answer.content): (n, answer) for n, answer in answers.items()}
     found: list[Dialogue] = []
     seen: set[int] = set()
-    for (messages, text), turn in sorted(by_place.items(), key=lambda item: -item[1]):
+    for (messages, _), (turn, answer) in sorted(places.items(), key=lambda item: -item[1][0]):
         if turn not in seen:
-            before, followed = _without_agent(messages, by_place)
-            seen.update(followed)
-            found.append((*before, Message("assistant", text)))
+            before = _marked(messages, places)
+            first = len(messages) - len(before)
+            spoken = [i for i in range(first, len(messages)) if messages[i].role == "assistant"]
+            seen.update(places.get((messages[:i], messages[i].content), (turn,))[0] for i in spoken)
+            found.append((*before, answer))
     return found[::-1]
 
 
-def _without_agent(messages: Dialogue, by_place: dict[tuple[Dialogue, str], int]) -> tuple[Dialogue, list[int]]:
-    """The end of a conversation in which people said every turn of the assistant, and the numbers of those turns."""
-    followed: list[int] = []
-    for index in range(len(messages) - 1, -1, -1):
-        if messages[index].role == "assistant":
-            turn = by_place.get((messages[:index], messages[index].content))
-            if turn is None:
-                return messages[index + 1 :], followed
-            followed.append(turn)
-    return messages, followed
+def _marked(messages: Dialogue, places: Places) -> Dialogue:
+    """A conversation whose assistant turns say what of them the agent had begun: all of it, unless it is an answer's place.
+
+    A turn in which the agent said nothing cannot be told from a demonstrator's silence: what follows it is returned.
+    """
+    marked: list[Message] = []
+    for i, message in enumerate(messages):
+        known = places.get((messages[:i], message.content)) if message.role == "assistant" else None
+        if known:
+            marked.append(known[1])
+        elif message.role != "assistant":
+            marked.append(message)
+        elif message.content:
+            marked.append(Message("assistant", message.content, message.content))
+        else:
+            marked.clear()
+    return tuple(marked)

@@ -10,13 +10,13 @@ Values and protocols only, so that a server knows nothing of networks. A turn go
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import isnan
-from typing import Literal, Protocol, TypeAlias
+from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
 from mightnt.desk.tickets import Inquiry
-from mightnt.dialogues import Message
+from mightnt.dialogues import Dialogue, Message
 from mightnt.errors import BudgetError
 
 
@@ -103,5 +103,21 @@ class Speaker(Protocol):
             seed: of the conversation; the same arguments give the same turn, word for word.
             answered: index of each assistant message that a demonstrator finished -> what the agent had begun of it. The
                 rest of it is the demonstrator's, and evidence.
+        """
+        ...
+
+
+@runtime_checkable
+class LearningSpeaker(Speaker, Protocol):
+    """A speaker that answers teach at once. One that has no ``taught`` is served as it is."""
+
+    def taught(self, answers: Sequence[Dialogue]) -> Speaker:
+        """The speaker after these answers, in this order; it learns in its turn. This one stays as it is, and so do its
+        turns in progress.
+
+        Of each dialogue the last turn is the answer (``Message.begun``: what the agent had said of it), and nothing else is
+        evidence. The same answers in the same order give the same speaker; a server hands them in one at a time.
+
+        Errors: :class:`~mightnt.errors.MightntError` for words that cannot be learnt from.
         """
         ...

@@ -14,7 +14,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from hashlib import sha256
 from math import fsum, isnan
 from pathlib import Path
@@ -22,7 +22,7 @@ from typing import Any, TypeAlias
 
 from mightnt.constraints.budget import refuse_no_amount
 from mightnt.desk.database import StoreError, clearly, durable, locked, transaction
-from mightnt.desk.tickets import Decision, Inquiry, Proposal, State, Ticket, Verdict
+from mightnt.desk.tickets import Decision, Inquiry, Proposal, State, Ticket, Verdict, as_plain
 from mightnt.dialogues import Message
 from mightnt.errors import BudgetError, InputError
 from mightnt.files import plain
@@ -200,7 +200,7 @@ class Store:
         """
         if not key or not person or isnan(expires_at):
             raise InputError(f"a question needs a key, a person and a time; got {key!r}, {person!r}, {expires_at}")
-        shown = json.dumps(plain(asdict(inquiry)), ensure_ascii=False)
+        shown = json.dumps(plain(as_plain(inquiry)), ensure_ascii=False)
         with self._writing() as now:
             for before in self._select("t.key = ?", key):
                 if key_of(before.inquiry) != key_of(inquiry):

@@ -5,9 +5,10 @@ Values only. Where they are kept is :mod:`mightnt.desk.store`, who is asked :mod
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from enum import StrEnum
 from math import isnan
+from typing import Any
 
 from mightnt.dialogues import Message
 from mightnt.errors import InputError
@@ -130,3 +131,13 @@ class Ticket:
     decision: Decision | None
     decided_at: float | None
     sequence: int
+
+
+def as_plain(value: Inquiry | Ticket) -> dict[str, Any]:
+    """The value as dictionaries and lists; a message says what was begun of it only where something was."""
+    return asdict(value, dict_factory=_row)
+
+
+def _row(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    row = dict(pairs)
+    return {key: item for key, item in row.items() if item or key != "begun" or "role" not in row}

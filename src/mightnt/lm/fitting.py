@@ -26,7 +26,7 @@ from mightnt.errors import InputError
 from mightnt.files import replacing
 from mightnt.lm.scoring import Network, context_tokens, logits_of, mean_loss
 from mightnt.lm.tokens import EncodedDialogues, IntArray
-from mightnt.lm.windows import padded, windows
+from mightnt.lm.windows import Windows, padded, windows
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +100,8 @@ def fit(
 ) -> FitRecord:
     """Fit the network, in place, to every token of these dialogues but the first of each, both speakers' alike.
 
+    What somebody else said in the demonstrator's place (``encoded.is_begun``) is read and not learnt.
+
     Each pass over the data takes every dialogue once, in batches of similar length, in an order that depends on ``seed``
     and the pass alone. With ``checkpoint`` (a file) a killed fit continues from there and ends with the same weights as
     one that was not; a finished one returns at once.
@@ -109,7 +111,7 @@ def fit(
     passes an update.
     """
     check_data(network, encoded)
-    chosen = windows(encoded, context_tokens(network))
+    chosen = learnable(encoded, windows(encoded, context_tokens(network)))
     batches = Batches(chosen.lengths, config.batch_dialogues, seed)
     optimizer = make_optimizer(network, config)
     progress = Progress(fingerprint(network, encoded, config, seed))
@@ -119,6 +121,9 @@ def fit(
     for step in range(len(progress.losses), config.steps):
         began = time.perf_counter()
         tokens, counted = padded(encoded, chosen, batches[step])
+        if encoded.is_begun is not None:
+            place = np.minimum(chosen.begin[batches[step], None] + np.arange(tokens.shape[1]), encoded.tokens.size - 1)
+            counted &= ~encoded.is_begun[place]
         loss = update(network, optimizer, tokens, counted, config.rate(step))
         if not math.isfinite(loss):
             raise InputError(
@@ -137,6 +142,15 @@ def fit(
         if on_step is not None:
             on_step(done, loss)
     return progress.record(encoded, context_tokens(network))
+
+
+def learnable(encoded: EncodedDialogues, chosen: Windows) -> Windows:
+    """The windows in which there is something to learn: all, but for those that are nothing but what others began."""
+    if encoded.is_begun is None:
+        return chosen
+    first = np.maximum(chosen.scored_from, chosen.begin + 1)
+    keep = [not encoded.is_begun[b:e].all() for b, e in zip(first, chosen.end, strict=True)]
+    return Windows(chosen.begin[keep], chosen.end[keep], chosen.scored_from[keep])
 
 
 def every(n: int, step: int) -> bool:
@@ -240,6 +254,7 @@ def fingerprint(network: Network, encoded: EncodedDialogues, config: FitConfig, 
     for parameter in network.parameters():
         weights = zlib.crc32(parameter.detach().cpu().contiguous().numpy().data, weights)
     data = zlib.crc32(encoded.starts.data, zlib.crc32(encoded.tokens.data))
+    data = data if encoded.is_begun is None else zlib.crc32(encoded.is_begun.data, data)
     return f"{config} seed={seed} data={data:08x} weights={weights:08x}"
 
 

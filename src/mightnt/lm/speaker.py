@@ -15,11 +15,12 @@ trained and measured is what is served. What the conversation was before the tur
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import isnan
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -43,12 +44,21 @@ from mightnt.lm.proposals import disagreement, propose
 from mightnt.lm.protect import Training, round_seed
 from mightnt.lm.run import new_actor, terms
 from mightnt.lm.tokens import Marks, content_tokens, decode_reply
-from mightnt.lm.update import learned
+from mightnt.lm.update import answers_learned, learned
 
 UNFINISHED = "\ufffd"
 """What decoding makes of half a character: more tokens are needed before it can be said."""
 ONLY = np.zeros(1, dtype=np.int64)
 """The one row of a conversation, as members and ledgers know rows."""
+
+
+Answer: TypeAlias = tuple[tuple[tuple[str, str], ...], Message]
+"""What tells an answer: the words before it, and it."""
+
+
+def told_by(dialogue: Dialogue) -> Answer:
+    """What tells the last turn of a dialogue from any other answer."""
+    return tuple((message.role, message.content) for message in dialogue[:-1]), dialogue[-1]
 
 
 @dataclass(frozen=True)
@@ -79,6 +89,8 @@ class PolicySpeaker:
     actor: Policy
     turn_tokens: int
     """Most tokens of a turn, its end included."""
+    known: Counter[Answer] = field(default_factory=Counter)
+    """Answers that the imitators were updated with: they are not learnt a second time."""
     marks: Marks = field(init=False)
     """Of the tokenizer, looked up once."""
 
@@ -123,14 +135,23 @@ class PolicySpeaker:
     def taught(self, answers: Sequence[Dialogue]) -> PolicySpeaker:
         """The speaker after these answers: counts and weights have moved, networks and actor are the same.
 
-        See :func:`mightnt.lm.update.learned`. Turns in progress go on as they began.
+        See :func:`mightnt.lm.update.learned`. Turns in progress go on as they began. An answer is told by its last turn and
+        the words before it; one that the imitators were updated with teaches nothing.
+
+        Cost: a pass of the networks over the answers, and a sort of the counts.
         """
-        imitators = learned(self.imitators, answers)
+        known, fresh = Counter(self.known), list[Dialogue]()
+        for answer in answers:
+            if known[told_by(answer)]:
+                known[told_by(answer)] -= 1
+            else:
+                fresh.append(answer)
+        imitators = learned(self.imitators, fresh)
         old = self.members
         members = Members(
             old.networks, imitators.counts.is_action, None if old.counts is None else imitators.counts, old.support
         )
-        return replace(self, imitators=imitators, members=members, base=imitators.base(self.base.name))
+        return replace(self, imitators=imitators, members=members, base=imitators.base(self.base.name), known=known)
 
     def hear(self, messages: Sequence[Message], answered: Mapping[int, str]) -> Heard:
         """The messages as tokens, from the first that fits the context on."""
@@ -195,7 +216,8 @@ class PolicySpeaker:
 
 
 class PolicyTurn:
-    """A turn in progress; see :class:`mightnt.desk.speaking.Turn`. Once it has asked or ended it holds words only."""
+    """A turn in progress; see :class:`mightnt.desk.speaking.Turn`. Once it has asked or ended it holds words only: the
+    counts of its speaker are as large as ever and, where answers teach, those of no other."""
 
     def __init__(
         self,
@@ -206,7 +228,9 @@ class PolicyTurn:
         heard: Heard,
         generator: torch.Generator,
     ) -> None:
-        self.speaker, self.messages, self.number = speaker, messages, number
+        self.messages, self.number = messages, number
+        self.speaker: PolicySpeaker | None = speaker
+        self.tokenizer, self.marks = speaker.imitators.tokenizer, speaker.marks
         self.generator = generator
         self.spent_before_nats = spent_nats
         self.ledgers = Ledgers(1, speaker.limit_nats)
@@ -246,13 +270,14 @@ class PolicyTurn:
         before, or for words that the imitators cannot read."""
         if not isinstance(self.last, Asked):
             raise InputError("nothing was asked in this turn, so no words of a demonstrator can go on from it")
-        content_tokens(self.speaker.imitators.tokenizer, [text])
+        content_tokens(self.tokenizer, [text])
         self.last = Ended("stop")
 
     def decide(self) -> None:
         """One decision of the agent: a token, its end, or a question."""
         speaker, members = self.speaker, self.members
         assert members is not None, "a turn that has ended decides nothing"
+        assert speaker is not None, "a turn that has ended decides nothing"
         step = members.predict(torch.from_numpy(ONLY))
         log_nu = speaker.base.predict(self.state, step)
         left = self.ledgers.left(ONLY)
@@ -267,7 +292,7 @@ class PolicyTurn:
             self.generator,
         )
         if not bool(out.own[0]):
-            self.finish(Asked(self.inquiry(members, step, log_nu, left)))
+            self.finish(Asked(self.inquiry(speaker, members, step, log_nu, left)))
             return
         token = int(out.tokens[0])
         self.tokens.append(token)
@@ -280,8 +305,8 @@ class PolicyTurn:
             members.advance(out.tokens)
 
     def finish(self, last: Asked | Ended) -> None:
-        """Nothing more is decided: let the networks' memory go."""
-        self.last, self.members = last, None
+        """Nothing more is decided: let the networks' memory and the counts go."""
+        self.last, self.members, self.speaker = last, None, None
         self.ledgers.columns.clear()
 
     def piece(self, n_tokens: int) -> Piece | None:
@@ -296,13 +321,14 @@ class PolicyTurn:
 
     def whole_text(self) -> str:
         """The turn's words so far; an unfinished character at their end is left out until the turn is over."""
-        text = decode_reply(self.speaker.imitators.tokenizer, self.tokens, self.speaker.marks)
+        text = decode_reply(self.tokenizer, self.tokens, self.marks)
         over = isinstance(self.last, Ended)
         return text if over else text.rstrip(UNFINISHED) if text.endswith(UNFINISHED) else text
 
-    def inquiry(self, members: Members, step: MemberStep, log_nu: Tensor, left_nats: Tensor) -> Inquiry:
+    def inquiry(
+        self, speaker: PolicySpeaker, members: Members, step: MemberStep, log_nu: Tensor, left_nats: Tensor
+    ) -> Inquiry:
         """Why it asks, and what each member would say."""
-        speaker = self.speaker
         offered = offer(log_nu, speaker.account)
         forced = bool(must_ask(offered.toll_nats, left_nats)[0])
         begun = self.whole_text()
@@ -335,8 +361,10 @@ def load_speaker(run_folder: Path, imitators: Path | None = None) -> PolicySpeak
     record = read_json(run_folder / "run.json")
     everything = record.get("provenance", {}).get("config", {}) if isinstance(record, dict) else {}
     config, seed = config_of(everything, run_folder)
-    found = load_imitators(find_imitators(run_folder, record, imitators))
-    return speaker_of(found, config, seed, run_folder, everything)
+    place = find_imitators(run_folder, record, imitators)
+    speaker = speaker_of(load_imitators(place), config, seed, run_folder, everything)
+    answers = [d[: i + 1] for d in answers_learned(place) for i in range(len(d)) if d[i].demonstrates]
+    return replace(speaker, known=Counter(map(told_by, answers)))
 
 
 def speaker_of(

@@ -2,7 +2,8 @@
 
 A dialogue becomes, turn by turn, ``role mark, content tokens, <|end|>``. Role marks are given by the environment. The
 content and the closing ``<|end|>`` of an assistant turn are the demonstrator's actions; those of a user turn are
-observations. Text is data: content that spells a mark, such as "<|end|>", never becomes one.
+observations. What somebody else began of an assistant turn (``Message.begun``) is neither: a token that begins in it is not
+the demonstrator's. Text is data: content that spells a mark, such as "<|end|>", never becomes one.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from safetensors import SafetensorError
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from mightnt.dialogues import Dialogue
+from mightnt.dialogues import Dialogue, Message
 from mightnt.errors import InputError
 
 PAD, USER, ASSISTANT, END = MARKS = ("<|pad|>", "<|user|>", "<|assistant|>", "<|end|>")
@@ -183,6 +184,8 @@ class EncodedDialogues:
     """True where the demonstrator chose: content and ``<|end|>`` of assistant turns. Shape ``(n_tokens,)``."""
     turn: NDArray[np.int32]
     """Index of the turn within its dialogue, role mark and ``<|end|>`` included. Shape ``(n_tokens,)``."""
+    is_begun: NDArray[np.bool_] | None = None
+    """True where somebody else spoke in the demonstrator's place: read, and never learnt. ``None``: nowhere."""
 
     def __post_init__(self) -> None:
         n = self.tokens.size
@@ -212,7 +215,8 @@ class EncodedDialogues:
         chosen = np.asarray(indices, dtype=np.int64)
         starts = np.concatenate([[0], np.cumsum(self.lengths[chosen])])
         flat = _ranges(self.starts[:-1][chosen], self.lengths[chosen])
-        return EncodedDialogues(self.tokens[flat], starts, self.is_action[flat], self.turn[flat])
+        is_begun = None if self.is_begun is None else self.is_begun[flat]
+        return EncodedDialogues(self.tokens[flat], starts, self.is_action[flat], self.turn[flat], is_begun)
 
 
 def _ranges(begins: IntArray, lengths: IntArray) -> IntArray:
@@ -288,7 +292,31 @@ def encode(tokenizer: FastTokenizer, dialogues: Sequence[Dialogue]) -> EncodedDi
     turn = np.repeat(_ranges(np.zeros_like(turns_per_dialogue), turns_per_dialogue), turn_lengths).astype(np.int32)
     first_turns = np.cumsum(turns_per_dialogue) - turns_per_dialogue
     starts = np.append(turn_starts[first_turns], tokens.size)
-    return EncodedDialogues(tokens, starts, is_action, turn)
+    is_begun = None
+    if begun := [i for i, message in enumerate(messages) if message.begun]:
+        is_begun = np.zeros(tokens.size, dtype=np.bool_)
+        counts = begun_tokens(tokenizer, [messages[i] for i in begun])
+        is_begun[_ranges(turn_starts[begun] + 1, counts)] = True
+        is_action &= ~is_begun
+    return EncodedDialogues(tokens, starts, is_action, turn, is_begun)
+
+
+def begun_tokens(tokenizer: FastTokenizer, messages: Sequence[Message]) -> IntArray:
+    """How many tokens of each turn somebody else began: those of its content up to the last that begins in ``begun``, and
+    the ``<|end|>`` where all of it was theirs. Shape (messages,). Kind: exact, by the tokenizer's own offsets."""
+    core = tokenizer.backend_tokenizer
+    marks, processor = core.encode_special_tokens, core.post_processor
+    core.encode_special_tokens = True
+    core.post_processor = None  # some trim the space before a word from its offsets
+    try:
+        encoded = core.encode_batch([message.content for message in messages], add_special_tokens=False)
+    finally:
+        core.encode_special_tokens, core.post_processor = marks, processor
+    counts = []
+    for message, row in zip(messages, encoded, strict=True):
+        inside = [i for i, (begin, _) in enumerate(row.offsets) if begin < len(message.begun)]
+        counts.append(len(row.ids) + 1 if not message.demonstrates else max(inside, default=-1) + 1)
+    return np.array(counts, dtype=np.int64)
 
 
 def _flat_contents(tokenizer: FastTokenizer, contents: list[str]) -> tuple[NDArray[np.int32], IntArray]:

@@ -57,8 +57,10 @@ ANSWERS = "answers.jsonl"
 def learned(imitators: Imitators, answers: Sequence[Dialogue]) -> Imitators:
     """The imitators after these answers: weights and counts have moved, networks and cap have not.
 
-    Every assistant turn of ``answers`` is taken for the demonstrator's. Members are weighed by what they said of an answer
-    before they counted it. Kind: counts exact, weights an estimate (:func:`~mightnt.lm.calibration.moved_log_weights`).
+    Every assistant turn of ``answers`` is taken for the demonstrator's, but for what others began of it. Members are weighed
+    by what they said of an answer before they counted it.
+
+    Kind: counts exact, weights an estimate (:func:`~mightnt.lm.calibration.moved_log_weights`).
     Cost: one pass of the networks over the answers and a sort of the counts.
     """
     if not answers:
@@ -113,7 +115,9 @@ def joined(one: EncodedDialogues, other: EncodedDialogues) -> EncodedDialogues:
     starts = np.concatenate([one.starts, one.starts[-1] + other.starts[1:]])
     columns = (np.concatenate([getattr(one, name), getattr(other, name)]) for name in ("tokens", "is_action", "turn"))
     tokens, is_action, turn = columns
-    return EncodedDialogues(tokens, starts, is_action, turn)
+    begun = [np.zeros(x.tokens.size, dtype=np.bool_) if x.is_begun is None else x.is_begun for x in (one, other)]
+    some = one.is_begun is not None or other.is_begun is not None
+    return EncodedDialogues(tokens, starts, is_action, turn, np.concatenate(begun) if some else None)
 
 
 def fit_to_actions(network: Network, corpus: EncodedDialogues, config: FitConfig, seed: int) -> None:
@@ -190,6 +194,12 @@ def new_actions(tokenizer: FastTokenizer, fresh: Sequence[tuple[Dialogue, int]])
     return replace(corpus, is_action=corpus.is_action & (corpus.turn >= first))
 
 
+def answers_learned(folder: Path) -> list[Dialogue]:
+    """The answers that the set of imitators in ``folder`` was fitted to or is checked on; none before a first update."""
+    noted = folder / read_json(folder / "imitators.json").get("at", "") / ANSWERS
+    return read_dialogues(noted) if noted.exists() else []
+
+
 def update_folder(folder: Path, answers: Path, seed: int, watcher: Watcher, steps: int = 0) -> dict[str, Any]:
     """Fit the imitators in ``folder`` on to new answers, and put the new set in place of the old if it passes.
 
@@ -203,8 +213,7 @@ def update_folder(folder: Path, answers: Path, seed: int, watcher: Watcher, step
     """
     old, given = load_imitators(folder), read_dialogues(answers)
     kept = read_json(folder / "imitators.json")
-    noted = folder / kept.get("at", "") / ANSWERS
-    found = sort_out(old, read_dialogues(noted) if noted.exists() else [], given)
+    found = sort_out(old, answers_learned(folder), given)
     if not found.fresh:
         raise InputError(f"{answers}: holds no answer to learn from that was not learnt before; nothing was changed")
     new = fitted_on(old, found, str(kept["provenance"]["config"].get("model", "")), seed, watcher, steps)

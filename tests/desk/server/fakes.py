@@ -4,7 +4,7 @@ import contextlib
 import socket
 import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import httpx
 import uvicorn
@@ -47,7 +47,30 @@ class FakeSpeaker:
         return FakeTurn(self, messages, spent_nats, turn, seed)
 
 
+@dataclass
+class FakePupil(FakeSpeaker):
+    """Says what a fake speaker says and then what it was taught; ``ask`` is asked with a theta of 0.375 over 1 + the answers
+    that it knows, and from three on not at all. ``unreadable`` in an answer cannot be learnt."""
+
+    known: tuple = ()
+    """The answers, as they were handed in."""
+
+    def taught(self, answers):
+        if any("unreadable" in message.content for dialogue in answers for message in dialogue):
+            raise InputError("the answer cannot be read")
+        return replace(self, known=(*self.known, *answers))
+
+    def begin(self, messages, spent_nats, turn, seed, answered=None):
+        begun = super().begin(messages, spent_nats, turn, seed, answered)
+        begun.theta = 0.375 / (1 + len(self.known))
+        begun.asks = begun.asks and (len(self.known) < 3 or begun.last == "forced")
+        begun.words.append(f" knows {len(self.known)}")
+        return begun
+
+
 class FakeTurn:
+    theta = 0.375
+
     def __init__(self, speaker, messages, spent_nats, turn, seed):
         self.speaker, self.messages, self.turn = speaker, messages, turn
         self.spent_nats = 0.0
@@ -56,6 +79,7 @@ class FakeTurn:
         words = ["I", " would"] if self.last.startswith("ask") else [] if self.last == "forced" else None
         self.words = [f"turn {turn}", f" seed {seed}", f" heard {len(messages)}"] if words is None else words
         self.done = None
+        self.asks = self.last.startswith("ask") or self.last == "forced"
 
     def next_piece(self):
         self.speaker.at_once += 1
@@ -75,10 +99,9 @@ class FakeTurn:
         if self.words and not (self.left_nats - self.spent_nats < 0.25 and self.last != "spend"):
             self.spent_nats += 0.25
             return Piece(self.words.pop(0), 0.25)
-        asks = self.last.startswith("ask") or self.last == "forced" or self.words
-        if asks:
+        if self.asks or self.words:
             return Asked(
-                Inquiry("", self.turn, self.messages, "", 0.375, self.last == "forced", self.speaker.limit_nats,
+                Inquiry("", self.turn, self.messages, "", self.theta, self.last == "forced", self.speaker.limit_nats,
                         self.left_nats, PROPOSALS, "network 1 and counts differ")
             )  # fmt: skip
         return Ended("length" if self.last == "long" else "stop")

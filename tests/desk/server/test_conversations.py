@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from dataclasses import replace
 
 import pytest
 
@@ -12,7 +13,7 @@ from mightnt.desk.server.turns import Turns
 from mightnt.desk.store import open_store
 from mightnt.desk.tickets import Decision, State, Verdict
 from mightnt.dialogues import Message
-from tests.desk.server.fakes import ROTA, FakeSpeaker
+from tests.desk.server.fakes import ROTA, FakePupil, FakeSpeaker
 
 QUICK = Terms(tick_seconds=0.01, seed=3)
 
@@ -171,6 +172,165 @@ def test_an_answered_question_is_known_after_a_restart(tmp_path):
             return await heard(conversations, "c", user("ask"))
 
     assert asyncio.run(answered(asyncio.run(ask())))[-1].text == "I would go."
+
+
+# answers teach
+
+
+async def answered(conversations, name, content="ask", text=" go."):
+    """Ask in a conversation of this name and answer; the question."""
+    events = await heard(conversations, name, user(content))
+    number = next(event for event in events if isinstance(event, Waiting)).ticket
+    conversations.store.decide(number, Decision(Verdict.ANSWER, "ann", f"k{number}", text))
+    return await conversations.settled(number, 5.0)
+
+
+def learned_total(conversations):
+    return conversations.metrics.counters["mightnt_answers_learned_total", ()]
+
+
+def test_each_answer_teaches_before_the_next_turn_and_after_three_it_is_not_asked(tmp_path):
+    async def talk():
+        speaker = FakePupil()
+        async with running(tmp_path, speaker) as conversations:
+            tickets = [await answered(conversations, f"c{i}") for i in range(3)]
+            assert [ticket.inquiry.asking_probability for ticket in tickets] == [0.375, 0.375 / 2, 0.375 / 3]
+            events = await heard(conversations, "c4", user("ask"))
+            assert events[:3] == ["I", " would", " knows 3"]
+            assert events[-1].reason == "stop"
+            assert learned_total(conversations) == 3
+            assert [said.n_learned for i in range(3) for said in conversations.turns.of(f"c{i}")] == [0, 1, 2]
+            assert speaker.known == ()  # what was handed in is as it was
+
+    asyncio.run(talk())
+
+
+def test_a_lesson_holds_the_conversation_and_only_the_answer_is_demonstrated(tmp_path):
+    async def talk():
+        async with running(tmp_path, FakePupil()) as conversations:
+            await answered(conversations, "c")
+            (before,) = conversations.turns.of("c")
+            history = (*user("ask"), Message("assistant", f"{before.text} go."), *user("hello"))
+            said = (await heard(conversations, "c", history))[-1].text
+            history += (Message("assistant", said), *user("ask again"))
+            assert learned_total(conversations) == 1  # the agent's own turn taught nothing
+            await heard(conversations, "c", history)
+            (ticket,) = conversations.store.waiting()
+            conversations.store.decide(ticket.number, Decision(Verdict.ANSWER, "ann", "k2", " stay."))
+            await conversations.settled(ticket.number, 5.0)
+            await heard(conversations, "other", user("hello"))  # a turn waits for the lesson
+            first, second = conversations.speaker.known
+            begun = "I would knows 0"
+            assert first == (*user("ask"), Message("assistant", f"{begun} go.", begun))
+            assert [message.demonstrates for message in second] == [False] * 5 + [True]
+            assert [message.content for message in second[:-1]] == [message.content for message in history]
+            assert second[-1] == Message("assistant", "I would knows 1 stay.", "I would knows 1")
+
+    asyncio.run(talk())
+
+
+@pytest.mark.parametrize("verdict", [Verdict.REFUSE, Verdict.STOP])
+def test_what_is_no_answer_teaches_nothing(tmp_path, verdict):
+    async def talk():
+        async with running(tmp_path, FakePupil()) as conversations:
+            number = (await heard(conversations, "c", user("ask")))[-2].ticket
+            conversations.store.decide(number, Decision(verdict, "ann", "k"))
+            await conversations.settled(number, 5.0)
+            await heard(conversations, "other", user("hello"))
+            assert (conversations.speaker.known, learned_total(conversations)) == ((), 0)
+
+    asyncio.run(talk())
+
+
+def test_after_a_restart_it_knows_what_it_knew_and_learns_each_answer_once(tmp_path):
+    """Also an answer that became final while nobody served."""
+
+    async def first():
+        async with running(tmp_path, FakePupil()) as conversations:
+            await answered(conversations, "c0")
+            await answered(conversations, "c1", text=" unreadable")
+            number = (await heard(conversations, "c2", user("ask")))[-2].ticket
+            await answered(conversations, "c3")
+            await heard(conversations, "c4", user("hello"))
+            return number, conversations.pupil
+
+    number, before = asyncio.run(first())
+    assert (len(before[0].known), before[1]) == (2, 3)
+    with open_store(tmp_path, undo_seconds=0.0) as store:
+        store.decide(number, Decision(Verdict.ANSWER, "ann", "late", " late."))
+        store.release()
+
+    async def second():
+        async with running(tmp_path, FakePupil()) as conversations:
+            assert conversations.speaker.known[:2] == before[0].known
+            assert (len(conversations.speaker.known), conversations.pupil[1]) == (3, 4)
+            assert learned_total(conversations) == 3
+            await answered(conversations, "c9", "forced")
+            await heard(conversations, "c10", user("hello"))
+            assert (len(conversations.speaker.known), conversations.pupil[1]) == (4, 5)
+
+    asyncio.run(second())
+
+
+@pytest.mark.parametrize("learns_then", [True, False])
+def test_a_turn_that_had_begun_is_said_by_the_speaker_as_it_was_then(tmp_path, monkeypatch, learns_then):
+    """The books die after the turn began, with one answer learnt; another is learnt before it is tried again."""
+
+    async def first():
+        async with running(tmp_path, FakePupil()) as conversations:
+            await answered(conversations, "c0")
+
+            def dies(*arguments):
+                raise RuntimeError("killed")
+
+            with monkeypatch.context() as patch:
+                patch.setattr(conversations.turns, "end", dies)
+                patch.setattr(conversations.turns, "forget", dies)
+                with pytest.raises(RuntimeError):
+                    await heard(conversations, "c", user("hello"))
+            await answered(conversations, "c1")
+            await heard(conversations, "c2", user("hello"))
+            assert conversations.pupil[1] == 2
+
+    async def second():
+        async with running(tmp_path, FakePupil(), replace(QUICK, learn=learns_then)) as conversations:
+            events = await heard(conversations, "c", user("hello"))
+            assert events[-1].text.endswith(" knows 1")
+            assert conversations.pupil[1] == 2 * learns_then
+            assert (await heard(conversations, "c", user("hello")))[-1] == events[-1]
+
+    asyncio.run(first())
+    asyncio.run(second())
+
+
+def test_without_learning_it_stays_as_it_was(tmp_path):
+    async def talk(speaker, learn):
+        async with running(tmp_path, speaker, replace(QUICK, learn=learn)) as conversations:
+            await answered(conversations, f"c{learn}")
+            await heard(conversations, f"other{learn}", user("hello"))
+            assert conversations.speaker is speaker
+            assert learned_total(conversations) == 0
+
+    asyncio.run(talk(FakePupil(), False))
+    asyncio.run(talk(FakeSpeaker(), True))  # it cannot be taught
+
+
+def test_a_turn_that_is_being_said_is_not_disturbed(tmp_path):
+    """The answer becomes final while another turn is said: that turn ends as it began, the next one knows."""
+
+    async def talk():
+        async with running(tmp_path, FakePupil(piece_seconds=0.05)) as conversations:
+            number = (await heard(conversations, "c", user("ask")))[-2].ticket
+            slow = await conversations.call("slow", None, user("hello"), None)
+            await asyncio.sleep(0.02)
+            conversations.store.decide(number, Decision(Verdict.ANSWER, "ann", "k", " go."))
+            assert (await conversations.settled(number, 5.0)).state is State.ANSWERED
+            assert not slow.over
+            after = await conversations.call("after", None, user("hello"), None)
+            said = ["".join([text async for text in talk.follow()]) for talk in (slow, after)]
+            assert [words[-8:] for words in said] == [" knows 0", " knows 1"]
+
+    asyncio.run(talk())
 
 
 def test_names_and_seeds():

@@ -7,12 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mightnt.desk.database import StoreError
-from mightnt.desk.server.turns import FILE, Said, Turns, digest
+from mightnt.desk.server.turns import FILE, MIGRATIONS, Said, Turns, digest
 from mightnt.dialogues import Message
 from mightnt.errors import InputError
 
 USER = (Message("user", "héllo \U0001f600 '; DROP TABLE turns"),)
-BEGUN = Said("c", 0, USER, 12.5, 0.25)
+BEGUN = Said("c", 0, USER, 12.5, 0.25, n_learned=3)
 ENDED = replace(BEGUN, text="words", nats=0.5, n_tokens=3, reason="ask", ticket="t1")
 
 
@@ -38,7 +38,7 @@ def test_in_and_out_and_after_a_restart(turns, tmp_path):
 def test_a_turn_begins_once(turns):
     turns.begin(BEGUN, USER)
     turns.end(ENDED)
-    assert turns.begin(replace(BEGUN, begun_at=99.0, spent_before_nats=9.0), USER) == ENDED
+    assert turns.begin(replace(BEGUN, begun_at=99.0, spent_before_nats=9.0, n_learned=9), USER) == ENDED
     assert turns.of("c") == [ENDED]
 
 
@@ -72,6 +72,19 @@ def test_digests_differ_where_messages_do(messages, data):
         st.lists(st.builds(Message, st.sampled_from(["user", "assistant"]), st.text(max_size=3)), max_size=4)
     )
     assert (digest(messages) == digest(other)) == (messages == tuple(other))
+
+
+def test_a_file_of_before_anything_was_learnt_is_brought_up_to_date(tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr("mightnt.desk.server.turns.MIGRATIONS", MIGRATIONS[:1])
+        old = Turns(tmp_path)
+    old._db.execute(
+        "INSERT INTO turns (conversation, number, before, heard, begun_at, spent_before_nats) VALUES ('c', 0, '', '[]', 1, 0)"
+    )
+    old.close()
+    turns = Turns(tmp_path)
+    assert turns.of("c") == [Said("c", 0, (), 1.0)]
+    turns.close()
 
 
 def test_a_newer_or_foreign_file_is_refused(tmp_path):

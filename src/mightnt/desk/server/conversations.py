@@ -3,6 +3,10 @@
 Two threads keep the books (accounts and questions in one, what was said in the other), ``width`` threads run the
 speaker, the event loop does the rest. A turn that has begun is always finished and charged, whether or not its client
 still listens; a call for the same turn joins it or gets the same words again, free of charge.
+
+Answers teach the speaker one at a time, in the order in which they became final, so after n of them it is the same speaker
+in every process. A turn is said by the speaker as it is when the turn begins, and its record says n: begun again after a
+crash, it is said by the speaker as it was then. (Not if the imitators themselves were updated in between.)
 """
 
 from __future__ import annotations
@@ -13,17 +17,19 @@ import hashlib
 import logging
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 from weakref import WeakValueDictionary
 
+from mightnt.desk.export import lesson
 from mightnt.desk.server.histories import Place, Told, conflict, find_place
 from mightnt.desk.server.metrics import Metrics
 from mightnt.desk.server.refusal import Refusal, busy
 from mightnt.desk.server.turns import Said, Turns
-from mightnt.desk.speaking import Asked, Ended, Piece, Speaker, Turn
+from mightnt.desk.speaking import Asked, Ended, LearningSpeaker, Piece, Speaker, Turn
 from mightnt.desk.store import Account, Store, key_of
 from mightnt.desk.tickets import Inquiry, State, Ticket
 from mightnt.dialogues import Message
@@ -58,6 +64,8 @@ class Terms:
     """Of all dice, together with the name of the conversation and the number of the turn; ``None``: the folder's own."""
     tick_seconds: float = 0.25
     """How often the store is looked at for what others did to it."""
+    learn: bool = True
+    """Whether answers teach the speaker at once, if it can be taught."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +136,9 @@ class Conversations:
     def __init__(
         self, speaker: Speaker, store: Store, turns: Turns, rota: Rota, terms: Terms, metrics: Metrics | None = None
     ) -> None:
-        self.speaker, self.store, self.turns, self.rota, self.terms = speaker, store, turns, rota, terms
+        self.untaught, self.store, self.turns, self.rota, self.terms = speaker, store, turns, rota, terms
+        self.pupil = (speaker, 0)
+        """The speaker that says the turns that begin now, and how many answers it has been taught."""
         self.metrics = metrics or Metrics()
         self.talks: dict[str, Talk] = {}
         self.parked: dict[str, Turn] = {}
@@ -144,11 +154,26 @@ class Conversations:
         self._record = ThreadPoolExecutor(1, "record")
         self._mouths = ThreadPoolExecutor(terms.width, "speaker")
         self._kick = asyncio.Event()
+        self._learns = terms.learn and isinstance(speaker, LearningSpeaker)
+        self._heard_to = 0
+        """The latest change of the store in which answers were looked for."""
+        self._loop: asyncio.AbstractEventLoop
+        self._school: asyncio.Task[None] | None = None
+        """The lesson given last, perhaps still going on."""
+
+    @property
+    def speaker(self) -> Speaker:
+        """What says the turns that begin now."""
+        return self.pupil[0]
 
     # ---- running
 
     async def start(self) -> None:
-        """Learn what is open, and look at the store from now on."""
+        """Teach the speaker every answer of before, learn what is open, and look at the store from now on."""
+        self._loop = asyncio.get_running_loop()
+        if self._learns and (known := await self.keep(lambda: list(self.store.answers()))):
+            await self._teach(known)
+            self._heard_to = known[-1].sequence
         self.sequence = await self.keep(self.store.sequence)
         for ticket in await self.keep(self.store.waiting):
             self._note(ticket)
@@ -171,10 +196,11 @@ class Conversations:
         """Something was decided: look at the store now."""
         self._kick.set()
 
-    def _spawn(self, work: Any) -> None:
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
     # ---- a call
 
@@ -305,9 +331,13 @@ class Conversations:
         name, started = talk.said.conversation, time.perf_counter()
         self.metrics.gauges["mightnt_queued"] = len(self.talks)
         try:
-            talk.said, account = await self.keep(self._begin, talk.said, place)
-            loop = asyncio.get_running_loop()
-            speak = loop.run_in_executor(self._mouths, self._speak, talk, place, account, most_tokens, loop)
+            if self._school:  # what was answered before this turn is learnt before it
+                await asyncio.shield(self._school)
+            speaker, n_learned = self.pupil
+            talk.said, account = await self.keep(self._begin, replace(talk.said, n_learned=n_learned), place)
+            if talk.said.n_learned != n_learned:
+                speaker = await self.speaker_after(talk.said.n_learned)
+            speak = self._loop.run_in_executor(self._mouths, self._speak, speaker, talk, place, account, most_tokens)
             turn, event, n_tokens = await speak
             said = replace(talk.said, text="".join(talk.pieces), nats=turn.spent_nats, n_tokens=n_tokens)
             said = await self._end(said, event, place, turn)
@@ -341,20 +371,20 @@ class Conversations:
         return account
 
     def _speak(
-        self, talk: Talk, place: Place, account: Account, most_tokens: int | None, loop: asyncio.AbstractEventLoop
+        self, speaker: Speaker, talk: Talk, place: Place, account: Account, most_tokens: int | None
     ) -> tuple[Turn, Asked | Ended, int]:
         """In a thread of the speaker: say everything. A word that the account cannot pay for is never let out."""
         n_tokens = 0
         seed = seed_of(talk.said.conversation, self.seed)
         before_nats = talk.said.spent_before_nats
-        turn = self.speaker.begin(place.before, before_nats, place.number, seed, place.answered)
+        turn = speaker.begin(place.before, before_nats, place.number, seed, place.answered)
         while True:
             event = turn.next_piece()
             if not before_nats + turn.spent_nats <= account.limit_nats + TOLERANCE_NATS:
                 raise BudgetError(f"a turn would take {before_nats + turn.spent_nats:.6g} of {account.limit_nats} nats")
             if not isinstance(event, Piece):
                 return turn, event, n_tokens
-            loop.call_soon_threadsafe(talk.add, event.text)
+            self._loop.call_soon_threadsafe(talk.add, event.text)
             n_tokens += event.n_tokens
             if most_tokens is not None and n_tokens >= most_tokens:
                 return turn, Ended("length"), n_tokens
@@ -405,7 +435,10 @@ class Conversations:
         """Make final what can no longer be undone, end what nobody decided in time, pass on what changed."""
         while True:
             try:
-                for ticket in await self.keep(self._tidy):
+                changed, answered = await self.keep(self._tidy)
+                if answered:  # begun before anybody is told, so a turn that follows an answer comes after it
+                    self._school = self._spawn(self._teach(answered, self._school))
+                for ticket in changed:
                     self._note(ticket)
             except MightntError as error:  # a full disk: say so and try again
                 LOG.error("the store: %s", error)
@@ -413,10 +446,28 @@ class Conversations:
                 await asyncio.wait_for(self._kick.wait(), self.terms.tick_seconds)
             self._kick.clear()
 
-    def _tidy(self) -> list[Ticket]:
+    def _tidy(self) -> tuple[list[Ticket], list[Ticket]]:
+        """``(what changed, what was answered for good since the last time and can teach)``."""
         self.store.release()
         self.store.expire()
-        return self.store.changes(self.sequence)
+        changed = self.store.changes(self._heard_to if self._learns else self.sequence)
+        self._heard_to = max([self._heard_to, *(ticket.sequence for ticket in changed)])
+        answered = [ticket for ticket in changed if self._learns and ticket.state is State.ANSWERED]
+        return [ticket for ticket in changed if ticket.sequence > self.sequence], answered
+
+    async def _teach(self, answered: Sequence[Ticket], after: asyncio.Task[None] | None = None) -> None:
+        """Teach the speaker these answers; turns that have begun go on as they are."""
+        if after:
+            await after
+        speaker, n_learned = self.pupil
+        speaker, n_taught = await self._loop.run_in_executor(self._mouths, taught, speaker, answered)
+        self.pupil = (speaker, n_learned + len(answered))
+        self.metrics.count("mightnt_answers_learned_total", n_taught)
+
+    async def speaker_after(self, n_answers: int) -> Speaker:
+        """The speaker as it was after so many answers. Cost: learning them again."""
+        first = await self.keep(lambda: list(islice(self.store.answers(), n_answers)))
+        return (await self._loop.run_in_executor(self._mouths, taught, self.untaught, first))[0]
 
     def _note(self, ticket: Ticket) -> None:
         """A ticket as it stands now: tell who waits for it."""
@@ -436,6 +487,22 @@ class Conversations:
                 asyncio.get_running_loop().run_in_executor(self._mouths, turn.continue_with, ticket.decision.text)
         for listener in self.listeners:
             listener(ticket)
+
+
+def taught(speaker: Speaker, answered: Sequence[Ticket]) -> tuple[Speaker, int]:
+    """``(the speaker after these answers, one at a time, how many taught it something)``.
+
+    An answer that it cannot learn from teaches nothing, today and at the next start; the log says so.
+    """
+    n_taught = 0
+    for ticket in answered:
+        try:
+            if isinstance(speaker, LearningSpeaker):
+                speaker = speaker.taught([lesson(ticket)])
+                n_taught += 1
+        except Exception as error:
+            LOG.warning("the answer to %s teaches nothing: %s", ticket.number, error)
+    return speaker, n_taught
 
 
 def again(said: Said) -> Talk:

@@ -20,6 +20,7 @@ MEANINGS = {
     "mightnt_failures_total": "Turns that ended in an error of the policy.",
     "mightnt_asks_total": "Questions put before people.",
     "mightnt_settled_total": "Questions that are settled, by how: answered, refused, stopped, expired.",
+    "mightnt_answers_learned_total": "Answers that the policy has learnt from, those of before the start included.",
     "mightnt_spent_nats_total": "KL to the base that turns were charged.",
     "mightnt_tokens_total": "Tokens that the agent said.",
     "mightnt_waiting": "Questions that are not settled now.",
@@ -68,6 +69,7 @@ class Metrics:
         for name in (
             "mightnt_failures_total",
             "mightnt_asks_total",
+            "mightnt_answers_learned_total",
             "mightnt_spent_nats_total",
             "mightnt_tokens_total",
         ):

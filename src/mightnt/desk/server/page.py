@@ -11,7 +11,6 @@ import json
 import re
 import time
 from collections.abc import AsyncIterator
-from dataclasses import asdict
 from importlib.resources import files
 from typing import Any
 
@@ -22,7 +21,7 @@ from mightnt.desk.server.conversations import Conversations
 from mightnt.desk.server.reading import bad, read_json
 from mightnt.desk.server.refusal import Refusal, busy
 from mightnt.desk.server.safety import COOKIE, SESSION_SECONDS, Guard, holder_of, session_of, unknown
-from mightnt.desk.tickets import Decision, Ticket, Verdict
+from mightnt.desk.tickets import Decision, Ticket, Verdict, as_plain
 from mightnt.errors import InputError
 from mightnt.files import plain
 
@@ -223,7 +222,7 @@ def summary(ticket: Ticket) -> dict[str, Any]:
 def whole(ticket: Ticket) -> dict[str, Any]:
     """A ticket with everything that a person needs to decide it."""
     decided = ticket.decision.text if ticket.decision else None
-    return summary(ticket) | {"inquiry": plain(asdict(ticket.inquiry)), "text": decided}
+    return summary(ticket) | {"inquiry": plain(as_plain(ticket.inquiry)), "text": decided}
 
 
 def _event(name: str, value: dict[str, Any]) -> str:

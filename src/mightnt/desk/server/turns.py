@@ -44,11 +44,12 @@ MIGRATIONS = (
     CREATE INDEX turns_by_before ON turns (before, begun_at);
     CREATE TABLE dice (seed INTEGER NOT NULL) STRICT;
     """,
+    "ALTER TABLE turns ADD COLUMN n_learned INTEGER NOT NULL DEFAULT 0",
 )
 """``before``: digest of the messages that the turn answers; ``heard``: JSON of those that are new in it; ``words`` are NULL
 while the agent speaks."""
 
-COLUMNS = "conversation, number, heard, begun_at, spent_before_nats, words, nats, n_tokens, reason, ticket"
+COLUMNS = "conversation, number, heard, begun_at, spent_before_nats, words, nats, n_tokens, reason, ticket, n_learned"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +58,8 @@ class Said:
     turns before it had cost.
 
     ``text`` is ``None`` while it speaks; ``reason`` is ``stop``, ``length`` or ``ask``; with ``ask``, ``ticket`` is the
-    question that the turn became, once it was put.
+    question that the turn became, once it was put. ``n_learned``: how many of the store's answers, in their order, the
+    speaker had been taught when the turn began; one that is begun again is said by the speaker as it was then.
     """
 
     conversation: str
@@ -70,6 +72,7 @@ class Said:
     n_tokens: int = 0
     reason: str = ""
     ticket: str | None = None
+    n_learned: int = 0
 
 
 def digest(messages: Sequence[Message]) -> str:
@@ -107,9 +110,17 @@ class Turns:
         with self._lock:
             self._do("PRAGMA synchronous = NORMAL", ())  # no flush of the disk: its end has one, and comes after it
             self._do(
-                "INSERT INTO turns (conversation, number, before, heard, begun_at, spent_before_nats)"
-                " VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
-                (said.conversation, said.number, digest(before), heard, said.begun_at, said.spent_before_nats),
+                "INSERT INTO turns (conversation, number, before, heard, begun_at, spent_before_nats, n_learned)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+                (
+                    said.conversation,
+                    said.number,
+                    digest(before),
+                    heard,
+                    said.begun_at,
+                    said.spent_before_nats,
+                    said.n_learned,
+                ),
             )
             self._do("PRAGMA synchronous = FULL", ())
             return self.of(said.conversation)[said.number]
