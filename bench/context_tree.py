@@ -9,10 +9,8 @@ mixture, the new odds), times the time of one division out of many independent o
 from __future__ import annotations
 
 import shutil
-import statistics
 import subprocess
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,7 +19,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from bench.lines import Line
+from bench.lines import Line, best_seconds
 from mightnt.models.context_tree.running import RunningContextTree, TreeShape
 from tests.models.context_tree.reference import slow_bits
 
@@ -64,14 +62,8 @@ def _divide(numbers: Any, out: Any) -> None:
 
 
 def processor_seconds(function: Callable[[], object], repetitions: int = REPETITIONS) -> float:
-    """Median processor time of a call, after one that is not counted: everything here is one thread."""
-    function()
-    times = []
-    for _ in range(repetitions):
-        started = time.process_time()
-        function()
-        times.append(time.process_time() - started)
-    return statistics.median(times)
+    """Shortest processor time of a call, after one that is not counted: everything here is one thread."""
+    return best_seconds(function, repetitions=repetitions)[0]
 
 
 def second_level_cache_bytes() -> int:
@@ -143,7 +135,7 @@ def at_depth(name: str, bits: np.ndarray, depth: int, program: Path | None) -> l
         runs = [run_peer(program, bits, depth) for _ in range(3)]
         total = -np.log2(RunningContextTree(TreeShape(2, depth)).learn_many(bits)).sum()
         assert abs(total - runs[0][0]) < 1e-6, f"{what}: {total} bits here, {runs[0][0]} there"
-        lines.append(Line(what, ours, float(np.median([s for _, s in runs])) / N_BITS * 1e9, "ns/bit", "plain C++"))
+        lines.append(Line(what, ours, min(seconds for _, seconds in runs) / N_BITS * 1e9, "ns/bit", "plain C++"))
     return lines
 
 

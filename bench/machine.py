@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable
 
 import numpy as np
 from numba import njit
 
-from bench.lines import Line
+from bench.lines import Line, best_seconds
 from mightnt.models.machine import kernels
 from mightnt.models.machine.enumeration import Limits, enumerate_programs
 from mightnt.models.machine.instructions import Run, assemble
@@ -52,19 +51,6 @@ def plain_steps_per_second(n_steps: int = 200_000) -> float:
     for _ in range(n_steps):
         next(steps)
     return n_steps / (time.perf_counter() - started)
-
-
-def best_seconds(*functions: Callable[[], object], repetitions: int = 25) -> list[float]:
-    """Shortest processor time of each, called in turn: what the core does when nobody disturbs it."""
-    best = [float("inf")] * len(functions)
-    for function in functions:
-        function()
-    for _ in range(repetitions):
-        for i, function in enumerate(functions):
-            started = time.process_time()
-            function()
-            best[i] = min(best[i], time.process_time() - started)
-    return best
 
 
 def running() -> list[Line]:
