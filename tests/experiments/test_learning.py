@@ -100,6 +100,7 @@ def test_learning_from_elsewhere_is_as_much_as_was_answered_in_that_run(record):
             assert run["tokens_learnt"] == sum(run["by_batch"]["demonstrator_tokens"])
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_record(record, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "run_parts", run_here)
     again = learning(tmp_path / "out", replace(TINY, seeds=1), 0, Nobody())

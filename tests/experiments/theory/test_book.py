@@ -106,6 +106,7 @@ def test_pages_are_drawn_from_the_record_alone(record, tmp_path, monkeypatch):
     assert (tmp_path / "theory.md").read_text() == book.book_table(record)
 
 
+@pytest.mark.slow
 def test_chapters_gather_in_one_folder_and_are_not_computed_twice(tmp_path):
     first = book.write_book(tmp_path, ["P1"], "quick", 0, Quiet(), False, 1)
     before = (tmp_path / "parts" / "P1.json").stat().st_mtime_ns

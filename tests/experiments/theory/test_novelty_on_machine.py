@@ -133,6 +133,7 @@ def test_the_quick_profile_computes_and_every_claim_comes_out():
     assert all(panel.svg.startswith("<svg") for panel in THEOREM.draw(result.curves))
 
 
+@pytest.mark.slow
 def test_it_repeats_itself_and_a_record_draws_the_same():
     again = compute(SMALL, 1, lambda done, of: None)
     assert again == computed()

@@ -109,6 +109,7 @@ def test_the_quick_profile_computes_and_every_claim_comes_out():
     assert all(panel.svg.startswith("<svg") for panel in THEOREM.draw(result.curves))
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_numbers_and_a_record_draws_the_same():
     again = compute(SMALL, 0, lambda done, of: None)
     assert again == computed(0)

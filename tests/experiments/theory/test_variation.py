@@ -31,6 +31,7 @@ def test_every_claim_comes_out(computed):
     assert sum(row.holds is True for row in computed.rows) >= 10
 
 
+@pytest.mark.slow
 def test_it_is_deterministic_given_the_seed(computed):
     again = THEOREM.compute(THEOREM.profiles["quick"], 0, lambda done, of: None)
     assert again == computed

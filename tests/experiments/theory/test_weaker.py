@@ -45,6 +45,7 @@ def test_every_claim_holds(computed):
     assert sum(row.holds is True for row in computed.rows) >= 15
 
 
+@pytest.mark.slow
 def test_the_seed_decides():
     one, again = (THEOREM.compute(TINY, 3, lambda done, of: None) for _ in range(2))
     assert one == again
