@@ -16,6 +16,7 @@ import resource
 import time
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -28,7 +29,7 @@ PARTS = ("language_models", "context_tree", "machine", "soft_planner", "desk")
 RECORD = Path("results/bench.json")
 
 
-def measure(part: str) -> tuple[list[Line], dict[str, object]]:
+def measure(part: str, source: dict[str, Any]) -> tuple[list[Line], dict[str, Any]]:
     """The comparisons of one part, and what goes into the record."""
     busy, started = os.getloadavg()[0], time.perf_counter()
     lines: list[Line] = importlib.import_module(f"bench.{part}").lines()
@@ -39,7 +40,7 @@ def measure(part: str) -> tuple[list[Line], dict[str, object]]:
         "load_before": busy,
         "seconds": time.perf_counter() - started,
         "peak_gib": peak,
-        "provenance": provenance(0, {}),
+        "provenance": source,
     }
 
 
@@ -60,9 +61,10 @@ def main() -> None:
     wanted = parser.parse_args().parts or PARTS
     if unknown := [part for part in wanted if part not in PARTS]:
         parser.error(f"unknown part {unknown[0]!r}; there are {', '.join(PARTS)}")
+    source = provenance(0, {})  # before the record changes
     kept = read_json(RECORD).get("parts", {}) if RECORD.exists() else {}
     for part in wanted:
-        lines, entry = measure(part)
+        lines, entry = measure(part, source)
         show(part, lines)
         kept[part] = entry
         write_json(RECORD, {"kind": "mightnt bench", "version": 1, "parts": {p: kept[p] for p in PARTS if p in kept}})
