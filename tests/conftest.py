@@ -3,6 +3,11 @@
 `python -m pytest --hypothesis-profile=explore` draws new ones.
 """
 
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # the tests run side by side; before anything loads torch
+
+
 from hypothesis import HealthCheck, settings
 
 settings.register_profile("steady", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
