@@ -8,6 +8,7 @@ from mightnt.audits.results import read_results
 from mightnt.errors import InputError
 from mightnt.experiments.chat import PROFILES, named_profile, reproduce, stages
 from mightnt.files import read_json, write_json
+from tests.watchers import Quiet
 
 TINY = replace(
     PROFILES["quick"],
@@ -24,23 +25,10 @@ TINY = replace(
 )
 
 
-class Silent:
-    """Watches and says nothing."""
-
-    def began(self, name):
-        pass
-
-    def moved(self, name, done, of):
-        pass
-
-    def ended(self, name, reused):
-        pass
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tiny")
-    reproduce(folder, TINY, 0, Silent())
+    reproduce(folder, TINY, 0, Quiet())
     return folder
 
 
@@ -71,7 +59,7 @@ def test_a_part_run_again_gives_the_same(folder):
     path = folder / "parts" / "run-n40-pessimistic-seed0.json"
     before = read_json(path)
     path.unlink()
-    reproduce(folder, TINY, 0, Silent(), resume=True)
+    reproduce(folder, TINY, 0, Quiet(), resume=True)
     again = read_json(path)
     for name in ("kl_base_nats", "kl_demonstrator_nats", "proxy_reward", "asks_per_turn", "curve"):
         assert again[name] == before[name], name
@@ -79,9 +67,9 @@ def test_a_part_run_again_gives_the_same(folder):
 
 def test_other_settings_are_refused_in_the_same_folder(folder):
     with pytest.raises(InputError, match="another configuration"):
-        reproduce(folder, replace(TINY, budget_nats=4.0), 0, Silent(), resume=True)
+        reproduce(folder, replace(TINY, budget_nats=4.0), 0, Quiet(), resume=True)
     with pytest.raises(InputError, match="--resume"):
-        reproduce(folder, TINY, 0, Silent())
+        reproduce(folder, TINY, 0, Quiet())
 
 
 def test_a_damaged_part_is_named(folder, tmp_path):

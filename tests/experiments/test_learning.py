@@ -26,6 +26,7 @@ from mightnt.lm.episodes import Said
 from mightnt.lm.tokens import encode, marks_of
 from mightnt.worlds.chat import words
 from mightnt.worlds.chat.corpus import demonstrations
+from tests.watchers import Quiet
 
 TINY = LearningConfig(
     "tiny",
@@ -43,19 +44,6 @@ TINY = LearningConfig(
 )
 
 
-class Nobody:
-    """Watches nothing."""
-
-    def began(self, name):
-        pass
-
-    def moved(self, name, done, of):
-        pass
-
-    def ended(self, name, reused):
-        pass
-
-
 def run_here(parts, folder, watcher, workers):
     """The parts in this process, one after another."""
     (folder / "parts").mkdir(parents=True, exist_ok=True)
@@ -67,7 +55,7 @@ def run_here(parts, folder, watcher, workers):
 def record(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "run_parts", run_here)
-        return learning(tmp_path_factory.mktemp("learning") / "out", TINY, 0, Nobody())
+        return learning(tmp_path_factory.mktemp("learning") / "out", TINY, 0, Quiet())
 
 
 def test_every_policy_learns_from_every_source_and_no_episode_spends_more_than_its_budget(record):
@@ -103,11 +91,11 @@ def test_learning_from_elsewhere_is_as_much_as_was_answered_in_that_run(record):
 @pytest.mark.slow
 def test_the_same_seed_gives_the_same_record(record, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "run_parts", run_here)
-    again = learning(tmp_path / "out", replace(TINY, seeds=1), 0, Nobody())
+    again = learning(tmp_path / "out", replace(TINY, seeds=1), 0, Quiet())
     assert again["runs"] == [run for run in record["runs"] if run["seed"] == 0]
     assert json.loads((tmp_path / "out" / "learning.json").read_text())["runs"] == again["runs"]
     with pytest.raises(InputError, match="--resume"):
-        learning(tmp_path / "out", TINY, 0, Nobody())
+        learning(tmp_path / "out", TINY, 0, Quiet())
 
 
 def test_the_evidence_is_what_was_answered(record):

@@ -10,19 +10,7 @@ from mightnt.audits.figures import Panel
 from mightnt.errors import InputError
 from mightnt.experiments.theory import book
 from mightnt.experiments.theory.theorem import Computed, Row, Theorem
-
-
-class Quiet:
-    """A watcher that says nothing."""
-
-    def began(self, name):
-        pass
-
-    def moved(self, name, done, of):
-        pass
-
-    def ended(self, name, reused):
-        pass
+from tests.watchers import Quiet
 
 
 @dataclass(frozen=True)
