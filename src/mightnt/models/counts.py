@@ -6,6 +6,7 @@ p_k(x) = (n_k(x) + s p_{k-1}(x)) / (N_k + s), from p_{-1} uniform over actions t
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -90,19 +91,7 @@ class SuffixCounts:
 
     def predict(self, suffixes: IntArray) -> FloatArray:
         """Log-probabilities of the next action, shape (n, n_symbols), normalized over actions."""
-        uniform = self.is_action / self.is_action.sum()
-        probabilities = np.repeat(uniform[None], len(suffixes), axis=0)
-        for length, keys in enumerate(self.keys(suffixes)):
-            table = self.tables[length]
-            found, rows = table.find(keys)
-            if not len(found):
-                break
-            weight = 1.0 / (table.totals[rows] + self.strength)
-            probabilities[found] *= (self.strength * weight)[:, None]
-            owner, entry = table.entries(rows)
-            probabilities[found[owner], table.actions[entry]] += table.counts[entry] * weight[owner]
-        with np.errstate(divide="ignore"):
-            return np.asarray(np.log(probabilities))
+        return backed_off(self.tables, self.keys(suffixes), self.is_action, self.strength)
 
     def supported(self, suffixes: IntArray, rule: Support) -> BoolArray:
         """Which tokens the demonstrations support after each suffix, shape (n, n_symbols).
@@ -128,6 +117,27 @@ class SuffixCounts:
         """Packed keys of the suffixes of length 0, 1, ..., longest; each of shape (n,)."""
         codes = np.where(suffixes == BEFORE_START, 0, self.token_codes[suffixes]).astype(np.uint64)
         return pack(codes, self.longest, int(self.token_codes.max(initial=1)) + 1)
+
+
+def backed_off(
+    tables: Sequence[SuffixTable], keys: Sequence[KeyArray], is_action: BoolArray, strength: float
+) -> FloatArray:
+    """Log-probabilities by hierarchical back-off, shape (n, n_symbols), normalized over actions.
+
+    p_k = (n_k + s p_{k-1}) / (N_k + s) with the counts n_k of the row of ``tables[k]`` under ``keys[k]``, each of shape (n,),
+    p_{-1} uniform over actions; a key that was never met leaves p as it is. Cost: a binary search a table and row.
+    """
+    probabilities = np.repeat((is_action / is_action.sum())[None], len(keys[0]), axis=0)
+    for table, queries in zip(tables, keys, strict=True):
+        found, rows = table.find(queries)
+        if not len(found):
+            break
+        weight = 1.0 / (table.totals[rows] + strength)
+        probabilities[found] *= (strength * weight)[:, None]
+        owner, entry = table.entries(rows)
+        probabilities[found[owner], table.actions[entry]] += table.counts[entry] * weight[owner]
+    with np.errstate(divide="ignore"):
+        return np.asarray(np.log(probabilities))
 
 
 def pack(codes: KeyArray, longest: int, base: int) -> list[KeyArray]:
