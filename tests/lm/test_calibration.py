@@ -7,8 +7,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mightnt.audits.reliability import reliability, tally
 from mightnt.errors import InputError
-from mightnt.lm.calibration import log_cap_nats, mixture_log_weights, moved_log_weights, running_ratio_nats
+from mightnt.lm.calibration import (
+    choose_level,
+    conformal_ample,
+    conformal_log_cap,
+    conformal_threshold,
+    last_vetoing_ample,
+    least_units,
+    log_cap_nats,
+    mixture_log_weights,
+    moved_log_weights,
+    promised_rate,
+    running_ratio_nats,
+)
+from mightnt.models.counts import Support, fit_counts, suffixes_of
 from tests.strategies import seeds
 
 
@@ -145,3 +159,209 @@ def test_moved_weights_end_where_fitting_all_dialogues_ends():
     start = mixture_log_weights(rows[:20])
     moved, fitted = moved_log_weights(start, rows[20:], 23.0), mixture_log_weights(rows)
     np.testing.assert_allclose(np.exp(moved), np.exp(fitted), atol=0.01)
+
+
+# what is promised of new turns
+
+scores_of_units = st.lists(
+    st.lists(st.sampled_from([0.0, 0.5, 1.0, 1.5, 2.0, 7.0, math.inf]), min_size=1, max_size=3), min_size=2, max_size=12
+)
+rates = st.sampled_from([0.05, 0.1, 0.2, 1 / 3, 0.5, 0.77, 1.0])
+
+
+def flat(units):
+    """Scores end to end, and the unit of each."""
+    return np.array([s for unit in units for s in unit]), np.array([i for i, unit in enumerate(units) for _ in unit])
+
+
+def loss(unit, threshold):
+    """The share of a unit's turns that are touched."""
+    return sum(score > threshold for score in unit) / len(unit)
+
+
+@given(scores_of_units, rates)
+def test_of_exchangeable_units_the_one_left_out_loses_no_more_than_promised(units, rate):
+    """The guarantee itself, exactly: any of the units may be the new one, and the mean over them is at most the rate."""
+    lost = []
+    for i, new in enumerate(units):
+        scores, owner = flat(units[:i] + units[i + 1 :])
+        found = conformal_threshold(scores, rate, owner, "dialogue")
+        lost.append(loss(new, found.value))
+    assert np.mean(lost) <= rate + 1e-9
+
+
+@given(scores_of_units, rates, st.sampled_from(["turn", "dialogue"]))
+def test_the_threshold_is_the_smallest_that_is_certified(units, rate, unit):
+    scores, owner = flat(units)
+    units = [[score] for score in scores] if unit == "turn" else units
+    found = conformal_threshold(scores, rate, owner, unit)
+    n = len(units)
+
+    def bound(threshold):
+        return (sum(loss(one, threshold) for one in units) + 1) / (n + 1)
+
+    certified = [c for c in sorted(set(scores.tolist())) if bound(c) <= rate + 1e-9]
+    assert found.value == (certified[0] if certified else math.inf)
+    assert (found.n_units, found.unit, found.rate) == (n, unit, rate)
+    assert found.touched == pytest.approx(sum(loss(one, found.value) for one in units) / n)
+    assert found.certified == math.isfinite(found.value)
+    assert bool(found.warning) >= (not found.certified)
+
+
+@given(st.lists(st.integers(0, 5), min_size=2, max_size=30), st.sampled_from([0.0, 0.01, 0.1, 0.29, 0.5, 1.0]))
+def test_the_cap_of_the_usual_rule_touches_new_turns_no_more_often_than_it_says(worst, rate):
+    """Exactly, for turns of one action each in dialogues of their own: every turn may be the new one."""
+    ratios, n = np.array(worst, dtype=float), len(worst) - 1
+    touched = 0
+    for i in range(n + 1):
+        old = np.delete(ratios, i)
+        touched += ratios[i] > log_cap_nats(old, np.arange(n), np.ones(n, dtype=int), rate)
+    assert touched / (n + 1) <= promised_rate(n, rate) + 1e-12
+
+
+def test_the_promise_of_the_usual_rule_is_tight():
+    n = 19
+    ratios = np.arange(n + 1.0)
+    caps = [log_cap_nats(np.delete(ratios, i), np.arange(n), np.ones(n, dtype=int), 0.1) for i in range(n + 1)]
+    assert np.mean(ratios > caps) == promised_rate(n, 0.1) == 2 / 20
+
+
+def test_the_certified_cap_is_one_turn_higher_than_the_usual():
+    """99 turns of scores 1 to 99 and a rate of 2%: one may be capped by the usual rule, one by the certified one too; at
+    1% the certified one caps none, at 0.9% there is none."""
+    ratios, dialogue, turn = np.arange(1.0, 100.0), np.arange(99), np.ones(99, int)
+    assert log_cap_nats(ratios, dialogue, turn, 0.02) == 98.0
+    found = [conformal_log_cap(ratios, dialogue, turn, rate).value for rate in (0.02, 0.01, 0.009)]
+    assert found == [98.0, 99.0, math.inf]
+    ratios, dialogue, turn = np.arange(1.0, 101.0), np.arange(100), np.ones(100, int)
+    assert log_cap_nats(ratios, dialogue, turn, 0.02) == 98.0
+    assert conformal_log_cap(ratios, dialogue, turn, 0.02).value == 99.0
+
+
+def test_too_few_held_out_units_promise_nothing_and_say_so():
+    found = conformal_threshold(np.arange(98.0), 0.01)
+    assert (found.value, found.certified) == (math.inf, False)
+    assert found.warning == "98 held-out turns are too few to promise 1%; 99 or more are needed"
+    assert found.warning in found.guarantee
+    enough = conformal_threshold(np.arange(99.0), 0.01)
+    assert (enough.value, enough.warning) == (98.0, "")
+    assert enough.guarantee == (
+        "A new turn is touched at 98 with probability 1% at most, if the turn is exchangeable with the 99 held-out ones."
+    )
+    assert [least_units(rate) for rate in (0.01, 0.05, 0.1, 0.3, 1 / 3, 1.0)] == [99, 19, 9, 3, 2, 1]
+    one = conformal_threshold(np.array([1.0, 2.0]), 0.4, np.array([0, 0]), "dialogue")
+    assert (one.n_units, one.certified) == (1, False)
+    assert "random turn of a new dialogue" in conformal_threshold(np.ones(9), 0.1, np.arange(9), "dialogue").guarantee
+
+
+def test_where_every_finite_threshold_is_exceeded_too_often_that_is_the_warning():
+    found = conformal_threshold(np.full(10, math.inf), 0.5)
+    assert (found.certified, found.touched) == (False, 0.0)
+    assert "every finite threshold" in found.warning
+
+
+def test_what_cannot_be_promised_is_refused():
+    for rate in (0.0, -0.1, 1.1, math.nan):
+        with pytest.raises(InputError, match="cannot be promised"):
+            conformal_threshold(np.ones(3), rate)
+    for scores in (np.zeros(0), np.array([1.0, math.nan])):
+        with pytest.raises(InputError, match="no held-out turn"):
+            conformal_threshold(scores, 0.1)
+    for unit, owner in (("dialogue", None), ("episode", np.zeros(3, int))):
+        with pytest.raises(InputError, match="unit"):
+            conformal_threshold(np.ones(3), 0.1, owner, unit)
+    one = np.ones(1, int)
+    for rate in (-0.1, 1.1, math.nan):
+        with pytest.raises(InputError, match="0 to 1"):
+            log_cap_nats(np.ones(1), one, one, rate)
+    with pytest.raises(InputError, match="NaN"):
+        log_cap_nats(np.array([math.nan]), one, one, 0.1)
+    with pytest.raises(InputError, match="held-out"):
+        conformal_log_cap(np.zeros(0), one[:0], one[:0], 0.1)
+
+
+# the support
+
+
+@pytest.fixture(scope="module")
+def counted():
+    """Counts of a corpus of four tokens, and another corpus: (counts, suffixes, actions, dialogue, turn)."""
+    rng = np.random.default_rng(0)
+    tokens, starts = rng.choice(4, p=[0.6, 0.3, 0.08, 0.02], size=600), np.arange(0, 601, 30)
+    counts = fit_counts(tokens, starts, np.ones(600, bool), np.ones(5, bool), longest=3)
+    new, dialogue = rng.choice(5, p=[0.55, 0.25, 0.1, 0.05, 0.05], size=240), np.repeat(np.arange(8), 30)
+    return counts, suffixes_of(new, np.arange(0, 241, 30), 3), new, dialogue, np.tile(np.repeat([1, 3, 5], 10), 8)
+
+
+@pytest.mark.parametrize("seen", [1, 2, 5])
+def test_an_action_is_vetoed_up_to_the_ample_that_is_said(counted, seen):
+    """Against the veto itself, at every threshold there is."""
+    counts, suffixes, actions, _, _ = counted
+    last = last_vetoing_ample(counts, suffixes, actions, seen)
+    places = np.arange(len(actions))
+    for ample in sorted({1, 2, 3, 700, *last.astype(int).tolist(), *(last.astype(int) + 1).tolist()} - {0}):
+        allowed = counts.supported(suffixes, Support(ample, seen))[places, actions]
+        np.testing.assert_array_equal(allowed, last < ample)
+    assert 0 < (last > 0).sum() < len(last)
+
+
+@pytest.mark.parametrize("unit", ["turn", "dialogue"])
+def test_the_chosen_ample_is_the_smallest_whose_vetoes_are_certified(counted, unit):
+    counts, suffixes, actions, dialogue, turn = counted
+    found = conformal_ample(counts, suffixes, actions, dialogue, turn, 0.3, 2, unit)
+
+    def touched(ample):
+        allowed = counts.supported(suffixes, Support(ample, 2))[np.arange(len(actions)), actions]
+        hit = {(d, t) for d, t, fine in zip(dialogue, turn, allowed, strict=True) if not fine}
+        return len(hit) / 24
+
+    n = 24 if unit == "turn" else 8
+    assert (n * touched(int(found.value)) + 1) / (n + 1) <= 0.3 < (n * touched(int(found.value) - 1) + 1) / (n + 1)
+    assert found.touched == pytest.approx(touched(int(found.value)))
+
+
+def test_nothing_vetoed_needs_no_more_than_one(counted):
+    counts, suffixes, _, dialogue, turn = counted
+    found = conformal_ample(counts, suffixes, np.zeros(240, int), dialogue, turn, 0.3, seen=1)
+    assert found.value >= 1
+    some = suffixes[:1] * 0
+    alone = conformal_ample(counts, np.repeat(some, 9, axis=0), np.zeros(9, int), np.arange(9), np.ones(9, int), 0.1)
+    assert alone.value == 1
+
+
+# the level
+
+
+def tally_at(factor, n=4000):
+    """Decisions between two tokens, bounds the truth times a factor."""
+    rng = np.random.default_rng(0)
+    truth = rng.uniform(0.3, 0.45, size=n)
+    chosen = np.where(rng.random(n) < truth, 0, -1)
+    return tally(np.minimum(1, factor * truth)[:, None], chosen, np.arange(n) // 20, n // 20)
+
+
+def test_the_level_is_the_greatest_whose_lower_bounds_are_kept():
+    tallies = {0.3: tally_at(1.5), 0.01: tally_at(0.5), 0.1: tally_at(0.6), 1.0: tally_at(2.0), 0.2: tally_at(1.0, 40)}
+    found = choose_level(tallies)
+    assert [level for level, _ in found.curve] == [0.01, 0.1, 0.2, 0.3, 1.0]
+    assert [one.outcome for _, one in found.curve] == ["holds", "holds", "too little data", "fails", "fails"]
+    assert (found.level, found.unrefuted) == (0.1, 0.2)
+    assert found.sentence.startswith("Level 0.1: the greatest")
+    alone = reliability(tallies[0.1], n_checks=5)
+    assert found.curve[1][1] == alone, "the intervals of all levels hold at once"
+
+
+def test_without_enough_data_no_level_is_certified():
+    found = choose_level({0.1: tally_at(1.0, 40), 1.0: tally_at(2.5)})
+    assert (found.level, found.unrefuted) == (None, 0.1)
+    assert "No level is certified" in found.sentence
+    found = choose_level({1.0: tally_at(2.5)})
+    assert (found.level, found.unrefuted) == (None, None)
+    assert "Every level is refuted" in found.sentence
+
+
+def test_one_member_is_one_level_and_impossible_levels_are_refused():
+    assert choose_level({1.0: tally_at(0.5)}).level == 1.0
+    for levels in ((), (0.0, 0.5), (1.5,), (-1.0,), (math.nan,)):
+        with pytest.raises(InputError, match="more than 0 and at most 1"):
+            choose_level(dict.fromkeys(levels, tally_at(0.5)))
