@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bench import desk_network
 from bench.lines import Line
 from mightnt.desk.speaking import Asked, Ended, Event, Piece
 from mightnt.desk.tickets import Inquiry
@@ -268,6 +269,7 @@ def lines() -> list[Line]:
         ),
         Line(f"server's memory, {WAITING} questions waiting", waiting, before, "MiB", "the server before"),
         Line(f"server's memory after {2 * CLIENTS * CALLS} calls", after, once, "MiB", "half as many calls"),
+        *desk_network.lines(),
     ]
 
 

@@ -9,7 +9,7 @@ import torch
 from mightnt.experiments.chat import chat_tokenizer
 from mightnt.lm.members import Members
 from mightnt.lm.networks import NetworkMember
-from mightnt.lm.proposals import counts_teller, disagreement, greedy, propose
+from mightnt.lm.proposals import counts_teller, disagreement, greedy, propose, share
 from mightnt.worlds.chat import words
 from tests.lm.toys import said
 
@@ -66,9 +66,16 @@ def test_the_word_in_dispute_is_named_with_what_each_gives_it():
     base = torch.full((1, size), -torch.inf, dtype=torch.float64)
     base[0, words.END] = math.log(0.3)
     text = disagreement(tokenizer, step, base)
-    assert text.startswith('"great" next: network-0 gives it 70.0% and the counts')
-    assert "only 0.0% is vouched for, and 30.0% of all" in text
-    assert text.endswith("the demonstrations do not go on so")
+    by_counts = f"{1 / size:.1%} by the counts"
+    assert text == (
+        f'Most in doubt is "great" next: 70.0% by network-0, {by_counts}; 0.0% is vouched for: the demonstrations never go on so'
+    )
     assert disagreement(tokenizer, step, step.networks[0]) == ""
     base[0, great], base[0, words.END] = math.log(0.7), math.log(0.1)
-    assert disagreement(tokenizer, step, base).startswith('"the end of the turn" next')
+    text = disagreement(tokenizer, step, base)
+    assert text.startswith("Most in doubt is the end of the turn next: 30.0% by network-0")
+    assert text.endswith("10.0% is vouched for")
+
+
+def test_what_is_possible_is_not_shown_as_impossible():
+    assert [share(p) for p in (0.0, 1e-9, 0.001, 0.5, 1.0)] == ["0.0%", "under 0.1%", "0.1%", "50.0%", "100.0%"]

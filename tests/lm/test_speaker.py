@@ -210,7 +210,7 @@ def test_a_question_shows_what_each_member_would_say_with_its_probability(imitat
             found = {proposal.model: proposal for proposal in event.inquiry.proposals}
             break
     assert set(found) == {"network-0", "counts"}
-    assert "network-0 gives it" in event.inquiry.disagreement
+    assert "by network-0" in event.inquiry.disagreement
     for name, proposal in found.items():
         tokens = words.tokens_of(text + proposal.text)
         closed = len(tokens) < speaker.turn_tokens

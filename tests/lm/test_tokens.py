@@ -2,6 +2,9 @@
 
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -315,3 +318,26 @@ def test_a_killed_write_never_looks_whole(tmp_path):
     assert subprocess.run([sys.executable, "-c", code, tmp_path], check=False).returncode == 9
     assert not (tmp_path / "config").exists()
     assert (tmp_path / "weights").read_text() == "new"
+
+
+class SlowCore:
+    """A tokenizer's core that takes its time, and encodes well only as it was set when it began."""
+
+    encode_special_tokens, post_processor = False, "trims"
+
+    def encode_batch_fast(self, texts, add_special_tokens):
+        for _ in range(len(texts[0])):
+            time.sleep(0.001)
+            assert (self.encode_special_tokens, self.post_processor) == (True, None)
+        return [SimpleNamespace(ids=[9]) for _ in texts]
+
+
+def test_threads_that_share_a_tokenizer_do_not_disturb_each_other():
+    core = SlowCore()
+    tokenizer = SimpleNamespace(
+        backend_tokenizer=core, convert_tokens_to_ids=lambda marks: [0, 1, 2, 3], get_vocab=lambda: {}
+    )
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda n: content_tokens(tokenizer, ["x" * n]), [5, 40, 20, 10]))
+    assert found == [[[9]]] * 4
+    assert (core.encode_special_tokens, core.post_processor) == (False, "trims")

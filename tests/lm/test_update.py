@@ -3,6 +3,8 @@
 import copy
 import json
 import shutil
+from collections import Counter
+from contextlib import closing
 from dataclasses import replace
 
 import numpy as np
@@ -11,6 +13,7 @@ import torch
 from typer.testing import CliRunner
 
 from mightnt import cli
+from mightnt.desk.database import locked
 from mightnt.desk.speaking import Piece
 from mightnt.dialogues import Message, write_dialogues
 from mightnt.errors import InputError
@@ -26,19 +29,7 @@ from mightnt.lm.tokens import encode
 from mightnt.lm.update import learned, learned_from, losses, new_actions, sort_out, update_folder
 from mightnt.lm.windows import windows
 from mightnt.worlds.chat.corpus import demonstrations
-
-
-class Nobody:
-    """Watches nothing."""
-
-    def began(self, name):
-        pass
-
-    def moved(self, name, done, of):
-        pass
-
-    def ended(self, name, reused):
-        pass
+from tests.watchers import Quiet
 
 
 def dialogue(*contents):
@@ -164,12 +155,16 @@ def folder(imitators, tmp_path):
 
 
 def everything(folder):
-    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    return {
+        path.relative_to(folder): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file() and path.name != update.LOCK
+    }
 
 
 def test_a_set_that_passes_takes_the_place_of_the_old_one(folder, imitators):
     answers = folder.parent / "answers.jsonl"
-    record = update_folder(folder, answers, 0, Nobody(), steps=30)
+    record = update_folder(folder, answers, 0, Quiet(), steps=30)
     assert record["passed"], record["why"]
     assert (record["new_answers"], record["answers_held_out"]) == (25, 2)
     rows = {(row["of"], row["name"]): row for row in record["members"]}
@@ -182,7 +177,7 @@ def test_a_set_that_passes_takes_the_place_of_the_old_one(folder, imitators):
     old_weights, new_weights = (next(iter(x.networks[0].parameters())) for x in (imitators, new))
     assert not torch.equal(old_weights, new_weights)
     with pytest.raises(InputError, match="not learnt before"):
-        update_folder(folder, answers, 0, Nobody())
+        update_folder(folder, answers, 0, Quiet())
 
 
 def test_the_set_before_the_last_update_is_kept_and_no_more(folder, imitators, monkeypatch):
@@ -190,7 +185,7 @@ def test_the_set_before_the_last_update_is_kept_and_no_more(folder, imitators, m
     answers, chats, names = folder.parent / "answers.jsonl", list(ANSWERS), []
     for number in (1, 2, 3):
         names.append(fingerprint(folder))
-        update_folder(folder, answers, 0, Nobody(), steps=1)
+        update_folder(folder, answers, 0, Quiet(), steps=1)
         kept = json.loads((folder / "imitators.json").read_text())
         assert (kept["at"], kept["updated_from"]) == (f"update-{number}", names)
         chats += demonstrations(12, seed=33 + number)
@@ -211,7 +206,7 @@ def test_a_set_that_got_worse_is_not_taken(folder, monkeypatch):
 
     before = everything(folder)
     monkeypatch.setattr(update, "fit", spoil)
-    record = update_folder(folder, folder.parent / "answers.jsonl", 0, Nobody())
+    record = update_folder(folder, folder.parent / "answers.jsonl", 0, Quiet())
     assert not record["passed"]
     assert "network-0 predicts held-out demonstrations" in record["why"]
     assert everything(folder) == before
@@ -221,9 +216,34 @@ def test_answers_that_contradict_the_demonstrations_are_not_taken(folder):
     """The other half of the rule: nonsense that is learnt well makes the demonstrations less likely."""
     nonsense = [dialogue("hello teacher", "yay " * 14) for _ in range(400)]
     write_dialogues(folder.parent / "answers.jsonl", nonsense)
-    record = update_folder(folder, folder.parent / "answers.jsonl", 0, Nobody(), steps=60)
+    record = update_folder(folder, folder.parent / "answers.jsonl", 0, Quiet(), steps=60)
     assert not record["passed"]
     assert "demonstrations" in record["why"]
+
+
+def test_while_one_update_goes_on_another_is_refused(folder):
+    before = everything(folder)
+    with closing(locked(folder / update.LOCK)), pytest.raises(InputError, match="another update"):
+        update_folder(folder, folder.parent / "answers.jsonl", 0, Quiet())
+    assert everything(folder) == before
+
+
+def test_old_demonstrations_are_gone_through_again_evenly(imitators):
+    rng = np.random.default_rng(0)
+    for n in (0, 3, 5, 12):
+        drawn = Counter(update.drawn_evenly(ANSWERS[:5], n, rng))
+        assert drawn.total() == n
+        assert max(drawn.values(), default=0) - min((drawn[d] for d in ANSWERS[:5]), default=0) <= 1
+
+
+def test_small_updates_hold_out_as_large_ones_do(imitators):
+    chats = [dialogue("hello teacher", f"what is {word} ?") for word in "two three four five six seven".split()] * 4
+    known, checked = [], []
+    for begin in range(0, 24, 4):
+        found = sort_out(imitators, known, [*known, *chats[begin : begin + 4]])
+        known = list(found.answers)
+        checked += found.checking
+    assert len(checked) == 2
 
 
 @pytest.mark.parametrize("dies_in", ["save_imitators", "write_dialogues", "write_json"])
@@ -234,13 +254,13 @@ def test_a_killed_update_leaves_the_old_set_and_the_next_one_works(folder, dies_
     monkeypatch.setattr(update, dies_in, die)
     before = load_imitators(folder)
     with pytest.raises(KeyboardInterrupt):
-        update_folder(folder, folder.parent / "answers.jsonl", 0, Nobody(), steps=5)
+        update_folder(folder, folder.parent / "answers.jsonl", 0, Quiet(), steps=5)
     after = load_imitators(folder)
     same_counts(after.counts, before.counts)
     assert after.fitted == before.fitted
     if dies_in == "write_json":
         monkeypatch.undo()
-        assert update_folder(folder, folder.parent / "answers.jsonl", 0, Nobody(), steps=30)["passed"]
+        assert update_folder(folder, folder.parent / "answers.jsonl", 0, Quiet(), steps=30)["passed"]
 
 
 def test_the_verb_updates_and_says_so(folder):
@@ -339,7 +359,7 @@ def test_the_conversation_is_context_when_it_is_exported_learnt_and_exported_aga
     path = folder.parent / "answers.jsonl"
     write_dialogues(path, marked)
     old = load_imitators(folder)
-    record = update_folder(folder, path, 0, Nobody(), steps=30)
+    record = update_folder(folder, path, 0, Quiet(), steps=30)
     assert record["passed"], record["why"]
     new = load_imitators(folder)
     assert set(marked) <= {*new.fitted, *new.held_out}
@@ -348,7 +368,7 @@ def test_the_conversation_is_context_when_it_is_exported_learnt_and_exported_aga
     grown = new.counts.tables[0].counts.sum() - old.counts.tables[0].counts.sum()
     assert grown == all_of - own
     with pytest.raises(InputError, match="not learnt before"):
-        update_folder(folder, path, 0, Nobody())
+        update_folder(folder, path, 0, Quiet())
 
 
 def test_openings_and_calibration_with_turns_of_the_agent(imitators):

@@ -18,7 +18,7 @@ from typer.core import TyperGroup
 import mightnt
 from mightnt.errors import MightntError
 
-VERBS = ("reproduce", "imitate", "finetune", "audit", "theory", "serve", "desk", "learning")
+VERBS = ("reproduce", "imitate", "calibrate", "finetune", "audit", "theory", "serve", "desk", "learning", "frontier")
 """In the order of ``mightnt --help``; a verb whose file is not there is left out."""
 
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -9,7 +11,9 @@ from typing import Any
 from mightnt.dialogues import Dialogue, read_dialogues, split_dialogues
 from mightnt.errors import InputError
 from mightnt.files import plain, read_json
-from mightnt.lm.fitting import FitConfig, fit
+from mightnt.lm.adapters import AdapterShape, fit_adapters, fit_rows, matrices_of
+from mightnt.lm.calibration import least_units
+from mightnt.lm.fitting import FitConfig, OnStep, fit
 from mightnt.lm.imitators import (
     Imitators,
     ImitatorsConfig,
@@ -19,13 +23,15 @@ from mightnt.lm.imitators import (
     save_imitators,
 )
 from mightnt.lm.networks import Network, NetworkShape, build_network, load_network, resize_for
-from mightnt.lm.tokens import FastTokenizer, encode, load_tokenizer, train_bpe, with_marks
+from mightnt.lm.tokens import MARKS, FastTokenizer, encode, load_tokenizer, train_bpe, with_marks
 from mightnt.watching import Watcher
 
 PASSES = 5
 """Over the demonstrations, unless the user says how many updates."""
-HELD_OUT_TURNS_FOR_A_PROMISE = 300
-"""Held-out turns below which a 1% veto rate rests on fewer than three turns."""
+ADAPTERS_LEARNING_RATE = 1e-3
+"""Adapters begin at zero and are small: they want more than the network below them would."""
+TURNS_OVER_THE_LEAST = 3
+"""Held-out turns wanted, in multiples of the fewest that can promise the veto rate at all."""
 
 
 @dataclass(frozen=True)
@@ -42,10 +48,21 @@ class ImitateConfig:
     """Tokens of the byte-pair vocabulary, from scratch."""
     width: int = 128
     """Width of a network, from scratch."""
+    adapters: int = 0
+    """So many low-rank adapters on the pre-trained model, fitted in one go, instead of networks; 0: none."""
+    rank: int = 8
+    """Of an adapter."""
+    shared_layers: int = 0
+    """Layers of the model, from below, that get no adapter and are run once for all."""
 
     def __post_init__(self) -> None:
         if self.networks < 1 or self.steps < 0:
             raise InputError(f"got {self.networks} networks and {self.steps} steps; 1 or more and 0 or more are needed")
+        if self.adapters and not self.model:
+            raise InputError("adapters are put on a pre-trained model; say which with --model")
+        if not self.adapters and (self.rank, self.shared_layers) != (8, 0):
+            raise InputError("a rank and shared layers are those of adapters; say how many with --adapters")
+        AdapterShape(self.rank, self.shared_layers)
 
 
 def imitate_file(
@@ -79,9 +96,13 @@ def imitate_file(
         for leftover in out.glob("*.checkpoint"):
             leftover.unlink()
     tokenizer = tokenizer_for(config, [*fitted, *others])
-    networks = [
-        fitted_network(config, tokenizer, fitted, others, out, seed + i, i, watcher) for i in range(config.networks)
-    ]
+    networks: Sequence[Network] = (
+        fitted_adapters(config, tokenizer, fitted, out, seed, watcher)
+        if config.adapters
+        else [
+            fitted_network(config, tokenizer, fitted, others, out, seed + i, i, watcher) for i in range(config.networks)
+        ]
+    )
     watcher.began("calibration")
     counts = fit_suffix_counts(tokenizer, fitted, settings)
     imitators = calibrate(tokenizer, networks, counts, fitted, held_out, settings)
@@ -146,6 +167,34 @@ def fitted_network(
     return network
 
 
+def fitted_adapters(
+    config: ImitateConfig, tokenizer: FastTokenizer, fitted: list[Dialogue], out: Path, seed: int, watcher: Watcher
+) -> Sequence[Network]:
+    """Adapters on one pre-trained model, after the marks that are new to it have been given a meaning for all of them."""
+    network, encoded = new_network(config, tokenizer, seed), encode(tokenizer, fitted)
+    matrices_of(network, config.shared_layers)  # refused, if need be, before anything is fitted
+    known = load_tokenizer(config.model).get_vocab()
+    new = [tokenizer.convert_tokens_to_ids(mark) for mark in MARKS if mark not in known]
+    fitting = replace(fit_config(config, len(fitted)), learning_rate=ADAPTERS_LEARNING_RATE)
+    out.mkdir(parents=True, exist_ok=True)
+    if new:
+        with watched(watcher, "marks", fitting.steps) as on_step:
+            fit_rows(network, encoded, new, fitting, seed, on_step, out / "marks.checkpoint")
+    with watched(watcher, "adapters", fitting.steps) as on_step:
+        shape = AdapterShape(config.rank, config.shared_layers)
+        place = out / "adapters.checkpoint"
+        adapters, _ = fit_adapters(network, encoded, config.adapters, fitting, seed, shape, on_step, place)
+    return adapters.networks(network)
+
+
+@contextmanager
+def watched(watcher: Watcher, name: str, steps: int) -> Iterator[OnStep]:
+    """What tells the watcher of each update within the block."""
+    watcher.began(name)
+    yield lambda step, _loss: watcher.moved(name, step, steps)
+    watcher.ended(name, reused=False)
+
+
 def new_network(config: ImitateConfig, tokenizer: FastTokenizer, seed: int) -> Network:
     """A network that has not seen the demonstrations."""
     if not config.model:
@@ -160,8 +209,11 @@ def warnings(imitators: Imitators) -> list[str]:
     """What the numbers cannot promise."""
     found = []
     turns = imitators.summary["held_out_turns"]
-    if turns < HELD_OUT_TURNS_FOR_A_PROMISE:
-        found.append(f"only {turns} held-out turns: the cap's 1% veto rate rests on fewer than three of them")
+    rate, promised = ImitatorsConfig().veto_rate, imitators.summary["cap_promised_rate"]
+    if turns < TURNS_OVER_THE_LEAST * least_units(rate):
+        found.append(
+            f"only {turns} held-out turns: a cap meant for {rate:.0%} of turns is promised to {promised:.1%} only"
+        )
     rows: dict[str, Any] = {row["name"]: row["held_out_nats_per_token"] for row in imitators.summary["members"]}
     if rows["counts"] > rows["network-0"] + 1.0:
         found.append(

@@ -19,22 +19,26 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from mightnt.dialogues import Dialogue, read_dialogues, write_dialogues
 from mightnt.errors import InputError
 from mightnt.files import read_json, replacing, write_json
+from mightnt.lm.adapter_files import load_networks, save_networks
 from mightnt.lm.bases.capped import Capped
 from mightnt.lm.bases.contract import Base
 from mightnt.lm.bases.known import Known
 from mightnt.lm.bases.minimum import Minimum
 from mightnt.lm.bases.mixture import Mixture
 from mightnt.lm.bases.single import Single
-from mightnt.lm.calibration import log_cap_nats, mixture_log_weights
+from mightnt.lm.calibration import log_cap_nats, mixture_log_weights, promised_rate
 from mightnt.lm.members import Members
-from mightnt.lm.networks import NetworkMember, load_network, save_network
-from mightnt.lm.scoring import token_log_probs
+from mightnt.lm.networks import NetworkMember
+from mightnt.lm.scoring import hidden_states, token_log_probs
 from mightnt.lm.tokens import EncodedDialogues, Marks, encode, load_tokenizer, marks_of, save_tokenizer
 from mightnt.models.counts import SuffixCounts, SuffixTable, Support, fit_counts, suffixes_of
+from mightnt.models.situations import Clusters, SituationCounts, Vectors, fit_situations, with_farthest
 from mightnt.prediction import FloatArray
 from mightnt.provenance import provenance
 
-BASES = ("none", "single", "mixture", "pessimistic", "pessimistic-minimum", "counts", "known")
+VERSION = 2
+"""Of the folder."""
+BASES = ("none", "single", "mixture", "pessimistic", "pessimistic-minimum", "situations", "counts", "known")
 """Names of the bases, as on the command line and in records."""
 
 
@@ -50,8 +54,12 @@ class ImitatorsConfig:
     """Observations that a shorter suffix is worth to a longer one."""
     support: Support = field(default_factory=Support)
     """When the counts veto a token."""
+    situation_support: Support = field(default_factory=lambda: Support(ample=50, seen=1))
+    """When the suffix counts veto a token beside the counts of situations."""
+    clusters: Clusters = field(default_factory=Clusters)
+    """How fine situations are told apart."""
     veto_rate: float = 0.01
-    """Share of held-out turns that the cap of the pessimistic base may touch."""
+    """Share of held-out turns that a cap, and that the distance to demonstrated situations, may touch."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +73,12 @@ class Imitators:
     log_weights: tuple[float, ...]
     """Log weights of the networks and, last, the counts, in the mixture."""
     log_cap_nats: float
-    """log c of the pessimistic base."""
+    """log c of the base capped by the suffix counts."""
+    situations: SituationCounts
+    """Counts by clusters of the first network's hidden states."""
+    situation_support: Support
+    situation_log_cap_nats: float
+    """log c of the base capped by the counts of situations."""
     fitted: tuple[Dialogue, ...]
     """Demonstrations the members were fitted to."""
     held_out: tuple[Dialogue, ...]
@@ -95,6 +108,8 @@ class Imitators:
             return Capped(self.log_cap_nats)
         if name == "pessimistic-minimum":
             return Minimum()
+        if name == "situations":
+            return Capped(self.situation_log_cap_nats, "situations", name)
         if name == "known":
             return Known()
         raise InputError(f"unknown base {name!r}; allowed are {', '.join(BASES)}")
@@ -103,12 +118,13 @@ class Imitators:
         """Just the members that this base looks at; a first network is always there, for the actor."""
         first = self.network_names.index(base) if base in self.network_names else 0
         networks = self.networks if base == "mixture" else self.networks[first : first + 1]
-        with_counts = base in ("mixture", "pessimistic", "pessimistic-minimum", "counts")
+        with_counts = base in ("mixture", "pessimistic", "pessimistic-minimum", "situations", "counts")
         return Members(
             [NetworkMember(network) for network in networks],
             self.counts.is_action,
             self.counts if with_counts else None,
-            self.support if base == "pessimistic" else None,
+            {"pessimistic": self.support, "situations": self.situation_support}.get(base),
+            self.situations if base == "situations" else None,
         )
 
 
@@ -137,7 +153,12 @@ def calibrate(
     per_dialogue = np.stack(sums, axis=1).astype(np.float64)
     cap = log_cap_nats(scores[0] - scores[-1], dialogue, turn, config.veto_rate)
     log_weights = mixture_log_weights(per_dialogue)
+    situations, held_out_hidden = find_situations(tokenizer, networks[0], counts, fitted, check, config)
+    situation_ratios = supported_ratios(scores[0], situations, held_out_hidden, counts, check, config.situation_support)
+    situation_cap = log_cap_nats(situation_ratios, dialogue, turn, config.veto_rate)
     summary = summarize(scores, per_dialogue, dialogue, turn, log_weights, cap)
+    summary["situation_log_cap_nats"] = situation_cap
+    summary["cap_promised_rate"] = promised_rate(summary["held_out_turns"], config.veto_rate)
     return Imitators(
         tokenizer=tokenizer,
         networks=tuple(networks),
@@ -145,10 +166,59 @@ def calibrate(
         support=config.support,
         log_weights=tuple(log_weights.tolist()),
         log_cap_nats=cap,
+        situations=situations,
+        situation_support=config.situation_support,
+        situation_log_cap_nats=situation_cap,
         fitted=tuple(fitted),
         held_out=tuple(held_out),
         summary=summary,
     )
+
+
+def find_situations(
+    tokenizer: PreTrainedTokenizerBase,
+    network: PreTrainedModel,
+    counts: SuffixCounts,
+    fitted: Sequence[Dialogue],
+    check: EncodedDialogues,
+    config: ImitatorsConfig,
+) -> tuple[SituationCounts, Vectors]:
+    """``(the counts of situations, hidden states before the held-out actions)``, the distance set on the held-out ones."""
+    corpus = encode(tokenizer, fitted)
+    actions = corpus.tokens[corpus.is_action].astype(np.int64)
+    found = fit_situations(states_before_actions(network, corpus), actions, counts.is_action, config.clusters)
+    held_out = states_before_actions(network, check)
+    turn = dialogue_of(check)[check.is_action] * (int(check.turn.max()) + 1) + check.turn[check.is_action]
+    return with_farthest(found, held_out, turn, config.veto_rate), held_out
+
+
+def states_before_actions(network: PreTrainedModel, corpus: EncodedDialogues) -> Vectors:
+    """The network's last hidden state before each action, float32, shape (actions, width)."""
+    width, at = network.config.hidden_size, np.cumsum(corpus.is_action) - 1
+    states = np.zeros((int(corpus.is_action.sum()), width), dtype=np.float32)
+    for places, hidden in hidden_states(network, corpus):
+        chosen = corpus.is_action[places]
+        states[at[places[chosen]]] = hidden[chosen]
+    return states
+
+
+def supported_ratios(
+    log_network: FloatArray,
+    situations: SituationCounts,
+    hidden: Vectors,
+    counts: SuffixCounts,
+    check: EncodedDialogues,
+    support: Support,
+) -> FloatArray:
+    """log network / counts of situations of each held-out action, 0 where the action has no support: it is vetoed anyway."""
+    chosen = check.is_action
+    suffixes = suffixes_of(check.tokens.astype(np.int64), check.starts, counts.longest)[chosen]
+    actions, ratios = check.tokens[chosen].astype(np.int64), []
+    for states, rows, taken in zip(blocks(hidden), blocks(suffixes), blocks(actions), strict=True):
+        here = np.arange(len(taken)), taken
+        allowed = situations.supported(states)[here] & counts.supported(rows, support)[here]
+        ratios.append(np.where(allowed, situations.predict(states)[here], np.nan))
+    return np.asarray(np.nan_to_num(log_network - np.concatenate(ratios), nan=0.0))
 
 
 def action_mask(tokenizer: PreTrainedTokenizerBase) -> NDArray[np.bool_]:
@@ -225,22 +295,26 @@ def save_imitators(imitators: Imitators, folder: Path, config: dict[str, Any], s
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "imitators.json").unlink(missing_ok=True)
     save_tokenizer(imitators.tokenizer, folder / "tokenizer")
-    for i, network in enumerate(imitators.networks):
-        save_network(network, folder / f"network-{i}")
+    save_networks(imitators.networks, folder, imitators.tokenizer)
     with replacing(folder / "counts.safetensors") as temporary:
         save_file(count_arrays(imitators.counts), temporary)
+    with replacing(folder / "situations.safetensors") as temporary:
+        save_file(situation_arrays(imitators.situations), temporary)
     write_dialogues(folder / "fitted.jsonl", imitators.fitted)
     write_dialogues(folder / "held_out.jsonl", imitators.held_out)
     write_json(
         folder / "imitators.json",
         {
             "kind": "mightnt imitators",
-            "version": 1,
+            "version": VERSION,
             "n_networks": len(imitators.networks),
             "strength": imitators.counts.strength,
             "support": asdict(imitators.support),
             "log_weights": imitators.log_weights,
             "log_cap_nats": imitators.log_cap_nats,
+            "situations": {"strength": imitators.situations.strength, "farthest": imitators.situations.farthest},
+            "situation_support": asdict(imitators.situation_support),
+            "situation_log_cap_nats": imitators.situation_log_cap_nats,
             "summary": imitators.summary,
             "provenance": provenance(seed, config),
         },
@@ -259,14 +333,25 @@ def load_imitators(folder: Path) -> Imitators:
     kept = read_json(folder / "imitators.json")
     if not isinstance(kept, dict) or kept.get("kind") != "mightnt imitators":
         raise InputError(f"{folder / 'imitators.json'}: is not a record of imitators")
+    if kept.get("version") != VERSION:
+        raise InputError(
+            f"{folder / 'imitators.json'}: is of version {kept.get('version')}, this program reads {VERSION}; "
+            "run `mightnt imitate` again"
+        )
     place = folder / Path(kept.get("at", "")).name
+    tokenizer = load_tokenizer(place / "tokenizer")
+    counts = counts_from(load_arrays(place / "counts.safetensors"), kept["strength"])
+    situations = load_arrays(place / "situations.safetensors")
     return Imitators(
-        tokenizer=load_tokenizer(place / "tokenizer"),
-        networks=tuple(load_network(place / f"network-{i}") for i in range(kept["n_networks"])),
-        counts=counts_from(load_arrays(place / "counts.safetensors"), kept["strength"]),
+        tokenizer=tokenizer,
+        networks=load_networks(place, kept["n_networks"], tokenizer),
+        counts=counts,
         support=Support(**kept["support"]),
         log_weights=tuple(kept["log_weights"]),
         log_cap_nats=float(kept["log_cap_nats"]),
+        situations=situations_from(situations, counts.is_action, **kept["situations"]),
+        situation_support=Support(**kept["situation_support"]),
+        situation_log_cap_nats=float(kept["situation_log_cap_nats"]),
         fitted=tuple(read_dialogues(place / "fitted.jsonl")),
         held_out=tuple(read_dialogues(place / "held_out.jsonl")),
         summary=kept["summary"],
@@ -284,15 +369,40 @@ def load_arrays(path: Path) -> dict[str, NDArray[Any]]:
 
 def count_arrays(counts: SuffixCounts) -> dict[str, NDArray[Any]]:
     """A count model as named arrays."""
-    arrays: dict[str, NDArray[Any]] = {"token_codes": counts.token_codes, "is_action": counts.is_action}
-    for length, table in enumerate(counts.tables):
-        arrays |= {f"{length}.{name}": np.ascontiguousarray(value) for name, value in vars(table).items()}
-    return arrays
+    return {"token_codes": counts.token_codes, "is_action": counts.is_action, **table_arrays(counts.tables)}
 
 
 def counts_from(arrays: dict[str, NDArray[Any]], strength: float) -> SuffixCounts:
     """The count model of these arrays."""
+    return SuffixCounts(tables_from(arrays), arrays["token_codes"], arrays["is_action"], strength)
+
+
+def situation_arrays(situations: SituationCounts) -> dict[str, NDArray[Any]]:
+    """Counts of situations as named arrays."""
+    centers = {f"centers.{level}": centers for level, centers in enumerate(situations.centers)}
+    return {**centers, **table_arrays(situations.tables)}
+
+
+def situations_from(
+    arrays: dict[str, NDArray[Any]], is_action: NDArray[np.bool_], strength: float, farthest: float
+) -> SituationCounts:
+    """The counts of situations of these arrays."""
+    n_levels = sum(name.startswith("centers.") for name in arrays)
+    centers = tuple(arrays[f"centers.{level}"] for level in range(n_levels))
+    return SituationCounts(centers, tables_from(arrays), is_action, strength, farthest)
+
+
+def table_arrays(tables: Sequence[SuffixTable]) -> dict[str, NDArray[Any]]:
+    """Tables as named arrays."""
+    return {
+        f"{level}.{name}": np.ascontiguousarray(value)
+        for level, table in enumerate(tables)
+        for name, value in vars(table).items()
+    }
+
+
+def tables_from(arrays: dict[str, NDArray[Any]]) -> tuple[SuffixTable, ...]:
+    """The tables of these arrays."""
     names = SuffixTable.__dataclass_fields__
     n_tables = sum(name.endswith(".keys") for name in arrays)
-    tables = tuple(SuffixTable(**{n: arrays[f"{length}.{n}"] for n in names}) for length in range(n_tables))
-    return SuffixCounts(tables, arrays["token_codes"], arrays["is_action"], strength)
+    return tuple(SuffixTable(**{n: arrays[f"{level}.{n}"] for n in names}) for level in range(n_tables))

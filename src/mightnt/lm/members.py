@@ -7,7 +7,7 @@ next token being an *action*: role marks and padding are given by the chat, nobo
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mightnt.lm.networks import NetworkMember, NetworkState
-from mightnt.lm.scoring import scores
+from mightnt.lm.scoring import read_whole
 from mightnt.models.counts import BEFORE_START, SuffixCounts, Support, suffixes_of
+from mightnt.models.situations import SituationCounts
 
 RECALLED_AT_ONCE = 64
 """Places of a dialogue that are looked at together: bounds the memory."""
@@ -36,6 +37,8 @@ class MemberStep:
     """The demonstrator itself where it is known, shape (rows, tokens)."""
     hidden: Tensor
     """Last hidden state of the first network, shape (rows, width): what the actor sees."""
+    situations: Tensor | None = None
+    """The counts of situations, shape (rows, tokens); ``None`` when no base asked for it."""
 
 
 def over_actions(log_probabilities: Tensor, is_action: Tensor) -> Tensor:
@@ -56,11 +59,13 @@ class Members:
         is_action: NDArray[np.bool_],
         counts: SuffixCounts | None = None,
         support: Support | None = None,
+        situations: SituationCounts | None = None,
     ) -> None:
         self.networks = list(networks)
         self.is_action = torch.from_numpy(is_action)
         self.counts = counts
         self.support = support
+        self.situations = situations
 
     def start(self, rows: int) -> None:
         """Forget everything; ``rows`` episodes begin."""
@@ -80,13 +85,20 @@ class Members:
 
     def predict(self, rows: Tensor, demonstrator: Tensor | None = None) -> MemberStep:
         """What every member says at these rows (indices), after at least one ``advance``."""
-        suffixes = self.suffixes[rows.numpy()]
+        networks = torch.stack([over_actions(state.log_probs[rows], self.is_action) for state in self.states])
+        return self.said(networks, self.suffixes[rows.numpy()], self.states[0].hidden[rows], demonstrator)
+
+    def said(
+        self, networks: Tensor, suffixes: NDArray[np.int64], hidden: Tensor, demonstrator: Tensor | None = None
+    ) -> MemberStep:
+        """What the networks said, with what the counts say at these suffixes and hidden states, one row each."""
         return MemberStep(
-            networks=torch.stack([over_actions(state.log_probs[rows], self.is_action) for state in self.states]),
+            networks=networks,
             counts=torch.from_numpy(self.counts.predict(suffixes)) if self.counts else None,
-            supported=self.supported(suffixes),
+            supported=self.supported(suffixes, hidden),
             demonstrator=demonstrator,
-            hidden=self.states[0].hidden[rows],
+            hidden=hidden,
+            situations=torch.from_numpy(self.situations.predict(hidden.numpy())) if self.situations else None,
         )
 
     def recall(self, tokens: Tensor, places: Sequence[int]) -> Iterator[MemberStep]:
@@ -96,22 +108,27 @@ class Members:
         """
         if not len(places):
             return
-        said = [scores(member.network, tokens[None])[0] for member in self.networks]
+        said = [read_whole(member.network, tokens) for member in self.networks]
         longest = self.counts.longest if self.counts else 0
         suffixes = suffixes_of(tokens.numpy(), np.array([0, len(tokens)]), longest)
         for first in range(0, len(places), RECALLED_AT_ONCE):
             block = np.array(places[first : first + RECALLED_AT_ONCE])
-            networks = torch.stack([over_actions(rows[block - 1], self.is_action) for rows in said])
-            counts = torch.from_numpy(self.counts.predict(suffixes[block])) if self.counts else None
-            supported = self.supported(suffixes[block])
+            networks = torch.stack([over_actions(rows[block - 1], self.is_action) for rows, _ in said])
+            step = self.said(networks, suffixes[block], said[0][1][block - 1])
             for i in range(len(block)):
-                one = slice(i, i + 1)
-                here = None if counts is None else counts[one]
-                allowed = None if supported is None else supported[one]
-                yield MemberStep(networks[:, one], here, allowed, None, networks[0, one, :0])
+                yield one_row(step, i)
 
-    def supported(self, suffixes: NDArray[np.int64]) -> Tensor | None:
-        """Support of each token after these suffixes, or ``None`` where nobody asked."""
-        if self.counts is None or self.support is None:
-            return None
-        return torch.from_numpy(self.counts.supported(suffixes, self.support))
+    def supported(self, suffixes: NDArray[np.int64], hidden: Tensor) -> Tensor | None:
+        """What every source of support supports, or ``None`` where nobody asked."""
+        sources = []
+        if self.counts is not None and self.support is not None:
+            sources.append(self.counts.supported(suffixes, self.support))
+        if self.situations is not None:
+            sources.append(self.situations.supported(hidden.numpy()))
+        return torch.from_numpy(np.logical_and.reduce(sources)) if sources else None
+
+
+def one_row(step: MemberStep, i: int) -> MemberStep:
+    """Row ``i`` of a step, as a step of one row."""
+    rows = {name: value[i : i + 1] for name, value in vars(step).items() if value is not None and name != "networks"}
+    return replace(step, networks=step.networks[:, i : i + 1], **rows)

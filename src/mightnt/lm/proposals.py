@@ -90,10 +90,16 @@ def disagreement(tokenizer: FastTokenizer, step: MemberStep, log_nu: Tensor) -> 
     token = int(gap.argmax())
     if float(gap[token]) <= 0.0:
         return ""
-    word = decode_reply(tokenizer, [token]).strip() or "the end of the turn"
-    others = "" if step.counts is None else f" and the counts {float(step.counts[0, token].exp()):.1%}"
-    never = "" if step.supported is None or bool(step.supported[0, token]) else "; the demonstrations do not go on so"
+    word = decode_reply(tokenizer, [token]).strip()
+    what = f'"{word}"' if word else "the end of the turn"
+    counts = "" if step.counts is None else f", {share(float(step.counts[0, token].exp()))} by the counts"
+    never = "" if step.supported is None or bool(step.supported[0, token]) else ": the demonstrations never go on so"
     return (
-        f'"{word}" next: network-0 gives it {float(network[token]):.1%}{others}, but only {float(base[token]):.1%} is vouched '
-        f"for, and {float(base.sum()):.1%} of all that could be said{never}"
+        f"Most in doubt is {what} next: {share(float(network[token]))} by network-0{counts}; "
+        f"{share(float(base[token]))} is vouched for{never}"
     )
+
+
+def share(probability: float) -> str:
+    """A probability for people; what is possible is never shown as 0."""
+    return "under 0.1%" if 0.0 < probability < 0.001 else f"{probability:.1%}"

@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
@@ -57,6 +58,34 @@ def scores(network: Network, tokens: Tensor) -> Tensor:
     with torch.no_grad():
         chunks = torch.split(tokens, rows_at_once(network, tokens.shape[1]))
         return torch.cat([logits_of(network, chunk).log_softmax(dim=-1) for chunk in chunks])
+
+
+def read_whole(network: Network, tokens: Tensor) -> tuple[Tensor, Tensor]:
+    """``(log p(next token), last hidden state)`` at every position of one dialogue, shapes (length, vocabulary), (length, width).
+
+    Kind: exact (float32). Cost: one forward pass, all logits held at once.
+    """
+    check_length(network, len(tokens))
+    with torch.no_grad():
+        read = network(input_ids=tokens[None].to(network.device), use_cache=False, output_hidden_states=True)
+    return read.logits[0].float().log_softmax(dim=-1).cpu(), read.hidden_states[-1][0].float().cpu()
+
+
+def hidden_states(network: Network, encoded: EncodedDialogues) -> Iterator[tuple[IntArray, NDArray[np.float32]]]:
+    """``(places, last hidden state before the token at each place)`` of every token but the first of a dialogue, in blocks.
+
+    Places index ``encoded.tokens``; hidden states have shape (places, width). Windows as in :func:`token_log_probs`.
+
+    Kind: exact (float32). Cost: one forward pass over all tokens; one block is held at a time.
+    """
+    chosen = windows(encoded, context_tokens(network))
+    with torch.no_grad():
+        for rows in length_chunks(network, chosen.lengths):
+            tokens, counted = padded(encoded, chosen, rows)
+            ids = torch.from_numpy(tokens).to(network.device)
+            read = network(input_ids=ids, use_cache=False, output_hidden_states=True, logits_to_keep=1)
+            where = (chosen.begin[rows, None] + np.arange(tokens.shape[1]))[counted]
+            yield where, read.hidden_states[-1][:, :-1].float().cpu().numpy()[counted[:, 1:]]
 
 
 def check_length(network: Network, length: int) -> None:

@@ -14,6 +14,7 @@ trained and measured is what is served. What the conversation was before the tur
 
 from __future__ import annotations
 
+import copy
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -147,10 +148,8 @@ class PolicySpeaker:
             else:
                 fresh.append(answer)
         imitators = learned(self.imitators, fresh)
-        old = self.members
-        members = Members(
-            old.networks, imitators.counts.is_action, None if old.counts is None else imitators.counts, old.support
-        )
+        members = self.fresh_members()
+        members.counts = members.counts and imitators.counts
         return replace(self, imitators=imitators, members=members, base=imitators.base(self.base.name), known=known)
 
     def hear(self, messages: Sequence[Message], answered: Mapping[int, str]) -> Heard:
@@ -200,8 +199,7 @@ class PolicySpeaker:
 
     def fresh_members(self) -> Members:
         """Members of a new conversation: the same networks with a memory of its own."""
-        known = self.members
-        return Members(known.networks, known.is_action.numpy(), known.counts, known.support)
+        return copy.copy(self.members)
 
     @torch.no_grad()
     def state_after(self, heard: Heard) -> Tensor:
@@ -356,15 +354,20 @@ def load_speaker(run_folder: Path, imitators: Path | None = None) -> PolicySpeak
     Errors: :class:`~mightnt.errors.InputError` for a run that is not finished, imitators that cannot be found or are
     others than those it was trained with (or an update of them).
     """
-    if not (run_folder / "run.json").is_file() or not (run_folder / CHECKPOINT).is_file():
-        raise InputError(f"{run_folder}: holds no finished run of `mightnt finetune`; finish it with --resume")
-    record = read_json(run_folder / "run.json")
+    record = run_record(run_folder)
     everything = record.get("provenance", {}).get("config", {}) if isinstance(record, dict) else {}
     config, seed = config_of(everything, run_folder)
-    place = find_imitators(run_folder, record, imitators)
+    place = imitators_of(run_folder, imitators)
     speaker = speaker_of(load_imitators(place), config, seed, run_folder, everything)
     answers = [d[: i + 1] for d in answers_learned(place) for i in range(len(d)) if d[i].demonstrates]
     return replace(speaker, known=Counter(map(told_by, answers)))
+
+
+def run_record(run_folder: Path) -> Any:
+    """What a finished run says of itself. Errors: :class:`~mightnt.errors.InputError` where there is none."""
+    if not (run_folder / "run.json").is_file() or not (run_folder / CHECKPOINT).is_file():
+        raise InputError(f"{run_folder}: holds no finished run of `mightnt finetune`; finish it with --resume")
+    return read_json(run_folder / "run.json")
 
 
 def speaker_of(
@@ -385,8 +388,12 @@ def speaker_of(
     )
 
 
-def find_imitators(run_folder: Path, record: Mapping[str, Any], given: Path | None) -> Path:
-    """The folder of the imitators that the run was trained with: the given one, beside the run as it was, where it was."""
+def imitators_of(run_folder: Path, given: Path | None = None) -> Path:
+    """The folder of the imitators that the run was trained with: the given one, beside the run as it was, where it was.
+
+    Errors: as :func:`load_speaker`.
+    """
+    record = run_record(run_folder)
     noted = record["provenance"]["config"].get("imitators", "")
     places = (
         [given] if given else [Path(os.path.normpath(run_folder / record.get("imitators_from_here", "."))), Path(noted)]

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -35,6 +36,7 @@ FastTokenizer: TypeAlias = Any
 """A ``transformers.PreTrainedTokenizerFast`` (transformers publishes no types that a checker can follow)."""
 
 IntArray = NDArray[np.int64]
+_ENCODING = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,20 +227,32 @@ def _ranges(begins: IntArray, lengths: IntArray) -> IntArray:
     return np.repeat(shifts, lengths) + np.arange(lengths.sum())
 
 
+@contextlib.contextmanager
+def _taking_marks_for_text(tokenizer: FastTokenizer) -> Iterator[Any]:
+    """The core of a tokenizer as texts are encoded here, and as it was afterwards. One thread at a time: a core that is
+    encoding cannot be changed."""
+    core = tokenizer.backend_tokenizer
+    with _ENCODING:
+        before = core.encode_special_tokens, core.post_processor
+        core.encode_special_tokens = True
+        core.post_processor = None  # some trim the space before a word from its offsets
+        try:
+            yield core
+        finally:
+            core.encode_special_tokens, core.post_processor = before
+
+
 def content_tokens(tokenizer: FastTokenizer, contents: Sequence[str]) -> list[list[int]]:
     """The content tokens of each text, without marks; marks and other special tokens spelled in a text stay text.
 
     Errors: :class:`~mightnt.errors.InputError` for a text that cannot be encoded (an unknown word, half a surrogate
     pair) or, in a tokenizer whose ordinary vocabulary holds a mark, would yield one.
     """
-    core = tokenizer.backend_tokenizer
-    before, core.encode_special_tokens = core.encode_special_tokens, True
-    try:
-        encoded = [row.ids for row in core.encode_batch_fast(list(contents), add_special_tokens=False)]
-    except Exception as error:  # the tokenizers library raises bare exceptions
-        raise InputError(_refusal(tokenizer, contents)) from error
-    finally:
-        core.encode_special_tokens = before
+    with _taking_marks_for_text(tokenizer) as core:
+        try:
+            encoded = [row.ids for row in core.encode_batch_fast(list(contents), add_special_tokens=False)]
+        except Exception as error:  # the tokenizers library raises bare exceptions
+            raise InputError(_refusal(tokenizer, contents)) from error
     marks = set(tokenizer.convert_tokens_to_ids(list(MARKS)))
     for text, ids in zip(contents, encoded, strict=True):
         if not marks.isdisjoint(ids):
@@ -304,14 +318,8 @@ def encode(tokenizer: FastTokenizer, dialogues: Sequence[Dialogue]) -> EncodedDi
 def begun_tokens(tokenizer: FastTokenizer, messages: Sequence[Message]) -> IntArray:
     """How many tokens of each turn somebody else began: those of its content up to the last that begins in ``begun``, and
     the ``<|end|>`` where all of it was theirs. Shape (messages,). Kind: exact, by the tokenizer's own offsets."""
-    core = tokenizer.backend_tokenizer
-    marks, processor = core.encode_special_tokens, core.post_processor
-    core.encode_special_tokens = True
-    core.post_processor = None  # some trim the space before a word from its offsets
-    try:
+    with _taking_marks_for_text(tokenizer) as core:
         encoded = core.encode_batch([message.content for message in messages], add_special_tokens=False)
-    finally:
-        core.encode_special_tokens, core.post_processor = marks, processor
     counts = []
     for message, row in zip(messages, encoded, strict=True):
         inside = [i for i, (begin, _) in enumerate(row.offsets) if begin < len(message.begun)]

@@ -12,6 +12,7 @@ Answers already learnt from are told by their words and learnt once, so an expor
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import shutil
 from collections import Counter
@@ -22,6 +23,7 @@ from typing import Any
 
 import numpy as np
 
+from mightnt.desk.database import locked
 from mightnt.dialogues import Dialogue, read_dialogues, write_dialogues
 from mightnt.errors import InputError
 from mightnt.files import read_json, write_json
@@ -51,7 +53,11 @@ HELD_OUT_EVERY = 10
 """Every so many-th new answer is held out."""
 GENTLER = 0.2
 """The learning rate of an update, as a share of that of a first fit."""
+LEAST_AGAIN = 64
+"""Old demonstrations in each pass of an update, if there are so many."""
 ANSWERS = "answers.jsonl"
+LOCK = "update.lock"
+"""The file whose lock says that an update goes on. The lock dies with the process; the file may stay."""
 
 
 def learned(imitators: Imitators, answers: Sequence[Dialogue]) -> Imitators:
@@ -156,14 +162,14 @@ class Sorted:
 
 
 def sort_out(imitators: Imitators, known: Sequence[Dialogue], given: Sequence[Dialogue]) -> Sorted:
-    """Tell new answers from ``known`` ones, and hold out every tenth.
+    """Tell new answers from ``known`` ones, and hold out every tenth: of all, so that small updates have theirs too.
 
     A dialogue that goes on from a known one takes its place, on the side where that was; one that a known dialogue begins
     with is known.
     """
     left, answers = Counter(known), list[Dialogue]()
     fitted, held_out = list(imitators.fitted), list(imitators.held_out)
-    fresh, checking, n_new = list[tuple[Dialogue, int]](), list[Dialogue](), 0
+    fresh, checking, n_new = list[tuple[Dialogue, int]](), list[Dialogue](), len(known)
     for dialogue in given:
         longer = next((d for d in left if left[d] and d[: len(dialogue)] == dialogue), None)
         if longer is not None:
@@ -204,13 +210,22 @@ def update_folder(folder: Path, answers: Path, seed: int, watcher: Watcher, step
     """Fit the imitators in ``folder`` on to new answers, and put the new set in place of the old if it passes.
 
     The swap is one atomic write: whoever loads the folder gets the old set or the new one, whole, and a killed update
-    changes nothing. The set before is kept beside it.
+    changes nothing. The set before is kept beside it. One update of a folder goes on at a time.
 
     Returns ``{"passed", "why", "members": [{"name", "before", "after", ...}], ...}``, losses in nats a dialogue.
 
-    Errors: :class:`~mightnt.errors.InputError` for a folder without imitators, or a file without an answer that is new.
-    Deterministic given seed. Cost: the fit of the networks; see :func:`~mightnt.lm.fitting.fit`.
+    Errors: :class:`~mightnt.errors.InputError` for a folder without imitators or with another update going on, or a file
+    without an answer that is new. Deterministic given seed. Cost: the fit of the networks; see
+    :func:`~mightnt.lm.fitting.fit`.
     """
+    if not (folder / "imitators.json").exists():
+        load_imitators(folder)  # says what is missing, before a lock is put there
+    with contextlib.closing(locked(folder / LOCK, "another update of these imitators goes on; wait for it")):
+        return update_alone(folder, answers, seed, watcher, steps)
+
+
+def update_alone(folder: Path, answers: Path, seed: int, watcher: Watcher, steps: int) -> dict[str, Any]:
+    """:func:`update_folder`, where nobody else updates."""
     old, given = load_imitators(folder), read_dialogues(answers)
     kept = read_json(folder / "imitators.json")
     found = sort_out(old, answers_learned(folder), given)
@@ -232,12 +247,15 @@ def update_folder(folder: Path, answers: Path, seed: int, watcher: Watcher, step
 
 
 def fitted_on(old: Imitators, found: Sorted, model: str, seed: int, watcher: Watcher, steps: int) -> Imitators:
-    """Copies of the networks fitted to the new answers and as many old demonstrations; counts of all; calibrated anew."""
-    rng = np.random.default_rng(seed)
-    n_again = min(len(old.fitted), max(len(found.fresh), 64))
-    again = [old.fitted[i] for i in rng.choice(len(old.fitted), n_again, replace=False)]
-    corpus = encode(old.tokenizer, [*(dialogue for dialogue, _ in found.fresh), *again])
-    config = gentler(fit_config(ImitateConfig(model=model), corpus.n_dialogues), corpus.n_dialogues, steps)
+    """Copies of the networks fitted to the new answers and as many old demonstrations; counts of all; calibrated anew.
+
+    Every pass over the answers has other old demonstrations beside them, so that none is learnt by heart.
+    """
+    rng, answers = np.random.default_rng(seed), [dialogue for dialogue, _ in found.fresh]
+    again = drawn_evenly(old.fitted, PASSES * min(len(old.fitted), max(len(answers), LEAST_AGAIN)), rng)
+    corpus = encode(old.tokenizer, [*answers * PASSES, *again])
+    a_pass = corpus.n_dialogues // PASSES
+    config = gentler(fit_config(ImitateConfig(model=model), a_pass), a_pass, steps)
     networks = []
     for i, network in enumerate(old.networks):
         name = f"network-{i}"
@@ -250,6 +268,12 @@ def fitted_on(old: Imitators, found: Sorted, model: str, seed: int, watcher: Wat
     settings = ImitatorsConfig(support=old.support)
     new = calibrate(old.tokenizer, networks, counts, found.fitted, found.held_out, settings)
     return replace(new, summary={**new.summary, "warnings": warnings(new)})
+
+
+def drawn_evenly(dialogues: Sequence[Dialogue], n: int, rng: np.random.Generator) -> list[Dialogue]:
+    """``n`` of them in random order, none twice before all came once."""
+    order = [i for _ in range(-(-n // len(dialogues))) for i in rng.permutation(len(dialogues))]
+    return [dialogues[i] for i in order[:n]]
 
 
 def gentler(first: FitConfig, n_dialogues: int, steps: int) -> FitConfig:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
 
+from mightnt.errors import InputError
 from mightnt.lm.bases.contract import pick
 from mightnt.lm.members import MemberStep
 
@@ -28,7 +31,13 @@ class Capped:
 
     log_cap_nats: float
     """log c, from held-out demonstrations (``lm.calibration``)."""
+    against: Literal["counts", "situations"] = "counts"
+    """P: the counts of suffixes, or of situations."""
     name: str = "pessimistic"
+
+    def __post_init__(self) -> None:
+        if not math.isfinite(self.log_cap_nats):
+            raise InputError(f"log c is {self.log_cap_nats}; a finite number of nats is needed")
 
     def start(self, rows: int) -> Tensor:
         """log R = 0, shape (rows, 1)."""
@@ -36,13 +45,17 @@ class Capped:
 
     def predict(self, state: Tensor, step: MemberStep) -> Tensor:
         """log nu, shape (rows, tokens)."""
-        assert step.counts is not None, "this base needs the count member"
         assert step.supported is not None, "this base needs the support of the demonstrations"
-        capped = torch.minimum(step.networks[0], step.counts + (self.log_cap_nats - state))
+        capped = torch.minimum(step.networks[0], self.member(step) + (self.log_cap_nats - state))
         return capped.masked_fill(~step.supported, -torch.inf)
 
     def advance(self, state: Tensor, step: MemberStep, tokens: Tensor, own: Tensor) -> Tensor:
         """log R after these actions; unchanged where the demonstrator chose."""
-        assert step.counts is not None, "this base needs the count member"
-        ratio = pick(self.predict(state, step), tokens) - pick(step.counts, tokens)
+        ratio = pick(self.predict(state, step), tokens) - pick(self.member(step), tokens)
         return torch.where(own[:, None], (state + ratio[:, None]).clamp(min=0.0), state)
+
+    def member(self, step: MemberStep) -> Tensor:
+        """What P says, shape (rows, tokens)."""
+        said = getattr(step, self.against)
+        assert isinstance(said, Tensor), f"this base needs the member {self.against}"
+        return said

@@ -1,0 +1,84 @@
+"""A description of a reference changes with everything its numbers depend on, and with nothing else."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from mightnt.errors import InputError
+from mightnt.lm.bases.capped import Capped
+from mightnt.lm.bases.minimum import Minimum
+from mightnt.lm.bases.single import Single
+from mightnt.lm.networks import NetworkShape, build_network
+from mightnt.lm.reference import Reference
+from mightnt.lm.trl_adapter.manifest import NAME, described, digest, same_or_refuse, write_manifest
+from mightnt.models.counts import Support, fit_counts
+
+N = 6
+
+
+def made(base=None, seeds=(0, 1), longest=1, **settings):
+    tokens = np.arange(60) % N
+    mask = settings.pop("is_action", np.ones(N, dtype=np.bool_))
+    counts = fit_counts(tokens, np.array([0, 60]), tokens >= 0, mask, longest)
+    networks = [build_network(NetworkShape(16, 1, 1, 16), N, seed) for seed in seeds]
+    chosen = {"is_action": mask, "counts": counts, "support": Support(10, 1)} | settings
+    return Reference(networks, Capped(1.0) if base is None else base, **chosen)
+
+
+def test_equal_references_have_equal_descriptions():
+    assert described(made()) == described(made())
+    json.dumps(described(made()))
+
+
+@pytest.mark.parametrize(
+    ("what", "changed"),
+    [
+        ("base", {"base": Capped(1.1)}),
+        ("base", {"base": Minimum()}),
+        ("networks", {"seeds": (0, 2)}),
+        ("networks", {"seeds": (1, 0)}),
+        ("counts_sha256", {"longest": 2}),
+        ("support", {"support": Support(11, 1)}),
+        ("temperature", {"temperature": 0.9}),
+        ("forbidden_nats", {"forbidden_nats": 50.0}),
+        ("is_action_sha256", {"is_action": np.array([False, *[True] * (N - 1)])}),
+    ],
+)
+def test_another_reference_is_refused_by_name(what, changed):
+    with pytest.raises(InputError, match=what):
+        same_or_refuse(described(made()), described(made(**changed)))
+    same_or_refuse(described(made(**changed)), described(made(**changed)))
+
+
+def test_one_changed_weight_is_found():
+    ours = made(base=Single())
+    before = described(ours)
+    with torch.no_grad():
+        ours.parts[1].network.get_input_embeddings().weight[0, 0] += 1e-6
+    with pytest.raises(InputError, match="networks differ"):
+        same_or_refuse(before, described(ours))
+
+
+def test_digests_see_names_types_and_shapes():
+    a = torch.arange(4, dtype=torch.int32)
+    digests = [
+        digest({"a": a}),
+        digest({"b": a}),
+        digest({"a": a.view(2, 2)}),
+        digest({"a": a.view(torch.float32)}),
+        digest({"a": a, "c": 1}),
+        digest({"a": a, "c": 2}),
+        digest({"a": a.to(torch.bfloat16)}),
+    ]
+    assert len(set(digests)) == len(digests)
+    assert digest({"a": a, "c": 1}) == digest({"c": 1, "a": a.clone()})
+
+
+def test_the_manifest_is_json_with_provenance(tmp_path):
+    write_manifest(tmp_path, {"reference": described(made()), "beta": 0.1})
+    kept = json.loads((tmp_path / NAME).read_text())
+    assert kept["kind"] == "mightnt protection"
+    assert kept["reference"] == described(made())
+    assert kept["provenance"]["packages"]["torch"]
