@@ -24,6 +24,13 @@ def imitate(
     steps: Annotated[int, typer.Option("--steps", min=0, help="Updates on the chats; 0: five passes over them.")] = 0,
     vocabulary: Annotated[int, typer.Option("--vocabulary", help="Tokens of the vocabulary, from scratch.")] = 1000,
     width: Annotated[int, typer.Option("--width", help="Width of a network made from scratch.")] = 128,
+    adapters: Annotated[
+        int, typer.Option("--adapters", min=0, help="LoRA adapters on --model as members, instead of whole networks.")
+    ] = 0,
+    rank: Annotated[int, typer.Option("--rank", min=1, help="Rank of an adapter.")] = 8,
+    shared_layers: Annotated[
+        int, typer.Option("--shared-layers", min=0, help="Layers, from below, without adapters: run once for all.")
+    ] = 0,
     update: Annotated[
         bool,
         typer.Option("--update", help="DEMOS.jsonl holds answers: fit the imitators in --out on, if that is no loss."),
@@ -36,11 +43,12 @@ def imitate(
     from mightnt.lm.imitate import ImitateConfig, imitate_file
 
     if update:
-        if model or pretrain_on or resume or (networks, vocabulary, width) != (2, 1000, 128):
+        shape = (networks, vocabulary, width, adapters, rank, shared_layers)
+        if model or pretrain_on or resume or shape != (2, 1000, 128, 0, 8, 0):
             raise InputError("--update takes --steps and --seed only; the rest is as in the imitators there")
         update_imitators(demonstrations, out, steps, seed, json)
         return
-    config = ImitateConfig(model, networks, steps, vocabulary, width)
+    config = ImitateConfig(model, networks, steps, vocabulary, width, adapters, rank, shared_layers)
     with progress() as watcher:
         imitators = imitate_file(demonstrations, out, config, seed, watcher, pretrain_on=pretrain_on, resume=resume)
     if json:
@@ -85,6 +93,11 @@ def show(summary: dict[str, Any], out: Path) -> None:
     console = Console(highlight=False)
     console.print(table)
     console.print(f"The cap of the pessimistic base: log c = {summary['log_cap_nats']:.2f} nats an episode")
+    console.print(
+        f"It caps at most {summary['cap_promised_rate']:.1%} of new turns, if they are like these; "
+        f"check the rest with: mightnt calibrate {out}",
+        soft_wrap=True,
+    )
     for warning in summary["warnings"]:
         console.print(f"[yellow]Warning:[/] {warning}")
     console.print(
