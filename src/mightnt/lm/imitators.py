@@ -59,7 +59,9 @@ class ImitatorsConfig:
     clusters: Clusters = field(default_factory=Clusters)
     """How fine situations are told apart."""
     veto_rate: float = 0.01
-    """Share of held-out turns that a cap, and that the distance to demonstrated situations, may touch."""
+    """Share of held-out turns that a cap may touch."""
+    far_rate: float = 0.002
+    """Share of held-out turns that may lie farther from every demonstrated situation than the base reaches."""
 
 
 @dataclass(frozen=True)
@@ -189,7 +191,7 @@ def find_situations(
     found = fit_situations(states_before_actions(network, corpus), actions, counts.is_action, config.clusters)
     held_out = states_before_actions(network, check)
     turn = dialogue_of(check)[check.is_action] * (int(check.turn.max()) + 1) + check.turn[check.is_action]
-    return with_farthest(found, held_out, turn, config.veto_rate), held_out
+    return with_farthest(found, held_out, turn, config.far_rate), held_out
 
 
 def states_before_actions(network: PreTrainedModel, corpus: EncodedDialogues) -> Vectors:

@@ -28,7 +28,7 @@ SAMPLE_PER_CLUSTER = 50
 class Clusters:
     """How fine clusters are."""
 
-    places: int = 100
+    places: int = 150
     """Demonstrated places a cluster holds, in the mean, on the finest level."""
     levels: int = 3
     """Levels of clusters."""
