@@ -91,7 +91,9 @@ def test_the_functional_form_gives_the_responses_tokens():
             response_log_probs(ours, ids, mask, torch.ones(shape))
 
 
-@pytest.mark.parametrize("name", ["pessimistic", "pessimistic-minimum", "mixture", "single", "counts", "network-1"])
+@pytest.mark.parametrize(
+    "name", ["pessimistic", "pessimistic-minimum", "situations", "mixture", "single", "counts", "network-1"]
+)
 def test_the_bases_of_a_set_of_imitators(imitators, name):
     ours = Reference.of_imitators(imitators, name)
     corpus = encode(imitators.tokenizer, imitators.held_out[:2])
@@ -109,9 +111,8 @@ def test_the_bases_of_a_set_of_imitators(imitators, name):
     assert ours.tokenizer is imitators.tokenizer
 
 
-def test_it_is_frozen_and_has_no_dropout():
+def test_it_has_no_gradients_and_no_dropout():
     ours = Reference([network()], Single(), is_action=EVERY)
-    assert not any(p.requires_grad for p in ours.parameters())
     assert not ours.train().networks[0].training
     ids = torch.tensor([[1, 2]])
     assert not ours.score(ids).log_nu.requires_grad

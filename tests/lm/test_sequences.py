@@ -21,6 +21,7 @@ from mightnt.lm.reference import Reference, score_by_hand
 from mightnt.lm.scoring import scores
 from mightnt.lm.sequences import Asked, score_sequences
 from mightnt.models.counts import Support, fit_counts
+from mightnt.models.situations import Clusters, fit_situations, with_farthest
 
 N, LENGTH = 9, 12
 NETWORKS = [build_network(NetworkShape(16, 1, 1, 16), N + spare, seed) for seed, spare in enumerate((0, 3, 0))]
@@ -28,19 +29,29 @@ IS_ACTION = np.array([False, *[True] * (N - 1)])
 CORPUS = np.random.default_rng(0).choice(N, 400, p=[0.1, 0.4, 0.2, 0.1, 0.1, 0.05, 0.03, 0.02, 0.0])
 COUNTS = fit_counts(CORPUS, np.arange(0, 401, 20), CORPUS > 0, IS_ACTION, longest=2)
 SUPPORT = Support(ample=20, seen=2)
+HIDDEN = NETWORKS[0].base_model(input_ids=torch.from_numpy(CORPUS.reshape(-1, 8))).last_hidden_state.detach()
+SITUATIONS = with_farthest(
+    fit_situations(HIDDEN.flatten(0, 1).numpy(), np.maximum(CORPUS, 1), IS_ACTION, Clusters(places=40, levels=2)),
+    HIDDEN.flatten(0, 1).numpy(),
+    np.arange(400),
+    0.05,
+)
 WEIGHTS = tuple(np.log([0.5, 0.2, 0.2, 0.1]).tolist())
 
 
 def reference(base, temperature=1.0):
     counts = None if base in (Minimum(), Single()) else COUNTS
     support = SUPPORT if isinstance(base, Capped) else None
-    settings = {"is_action": IS_ACTION, "counts": counts, "support": support, "temperature": temperature}
+    situations = SITUATIONS if getattr(base, "against", "") == "situations" else None
+    settings = {"is_action": IS_ACTION, "counts": counts, "support": support, "situations": situations}
+    settings["temperature"] = temperature
     return Reference(NETWORKS, base, **settings)
 
 
 BASES = [
     Capped(0.7),
     Capped(0.0),
+    Capped(0.7, "situations"),
     Mixture(WEIGHTS),
     Mixture(WEIGHTS, evidence="demonstrated"),
     Single(),

@@ -27,7 +27,7 @@ from mightnt.lm.speaker import PolicySpeaker, load_speaker
 from mightnt.lm.update import ANSWERS
 from mightnt.worlds.chat import words
 
-BASES = ("single", "mixture", "pessimistic", "pessimistic-minimum", "counts")
+BASES = ("single", "mixture", "pessimistic", "pessimistic-minimum", "situations", "counts")
 HELLO = (Message("user", "hello teacher"),)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -92,14 +93,7 @@ class Members:
         self, networks: Tensor, suffixes: NDArray[np.int64], hidden: Tensor, demonstrator: Tensor | None = None
     ) -> MemberStep:
         """What the networks said, with what the counts say at these suffixes and hidden states, one row each."""
-        return MemberStep(
-            networks=networks,
-            counts=torch.from_numpy(self.counts.predict(suffixes)) if self.counts else None,
-            supported=self.supported(suffixes, hidden),
-            demonstrator=demonstrator,
-            hidden=hidden,
-            situations=torch.from_numpy(self.situations.predict(hidden.numpy())) if self.situations else None,
-        )
+        return with_counts(networks, suffixes, hidden, self.counts, self.support, self.situations, demonstrator)
 
     def recall(self, tokens: Tensor, places: Sequence[int]) -> Iterator[MemberStep]:
         """What every member said before these places (1 or later) of one dialogue, one row each; nothing here moves.
@@ -118,14 +112,38 @@ class Members:
             for i in range(len(block)):
                 yield one_row(step, i)
 
-    def supported(self, suffixes: NDArray[np.int64], hidden: Tensor) -> Tensor | None:
-        """What every source of support supports, or ``None`` where nobody asked."""
-        sources = []
-        if self.counts is not None and self.support is not None:
-            sources.append(self.counts.supported(suffixes, self.support))
-        if self.situations is not None:
-            sources.append(self.situations.supported(hidden.numpy()))
-        return torch.from_numpy(np.logical_and.reduce(sources)) if sources else None
+
+def with_counts(
+    networks: Tensor,
+    suffixes: NDArray[np.int64],
+    hidden: Tensor,
+    counts: SuffixCounts | None,
+    support: Support | None,
+    situations: SituationCounts | None,
+    demonstrator: Tensor | None = None,
+) -> MemberStep:
+    """What the networks said, with what the counts at hand say at these suffixes and hidden states, one row each.
+
+    A token has support where every rule at hand supports it; ``None`` where there is no rule.
+    """
+    states = hidden.float().cpu().numpy() if situations else None
+    sources = []
+    if counts is not None and support is not None:
+        sources.append(counts.supported(suffixes, support))
+    if situations is not None and states is not None:
+        sources.append(situations.supported(states))
+
+    def tensor(values: NDArray[Any] | None) -> Tensor | None:
+        return None if values is None else torch.from_numpy(values).to(networks.device)
+
+    return MemberStep(
+        networks=networks,
+        counts=tensor(counts.predict(suffixes) if counts else None),
+        supported=tensor(np.logical_and.reduce(sources) if sources else None),
+        demonstrator=demonstrator,
+        hidden=hidden,
+        situations=tensor(situations.predict(states) if situations and states is not None else None),
+    )
 
 
 def one_row(step: MemberStep, i: int) -> MemberStep:

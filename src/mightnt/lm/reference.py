@@ -26,12 +26,13 @@ from mightnt.errors import InputError
 from mightnt.lm.bases.contract import Base, log_kept, pick
 from mightnt.lm.heads import TwoParts
 from mightnt.lm.imitators import Imitators
-from mightnt.lm.members import MemberStep, over_actions
+from mightnt.lm.members import MemberStep, over_actions, with_counts
 from mightnt.lm.networks import NetworkMember
 from mightnt.lm.scoring import Network
 from mightnt.lm.sequences import Asked, Panel, Rows, Scored, compact, score_sequences, suffixes_at, vouch
 from mightnt.lm.tokens import FastTokenizer
-from mightnt.models.counts import SuffixCounts, Support
+from mightnt.models.counts import BEFORE_START, SuffixCounts, Support
+from mightnt.models.situations import SituationCounts
 
 IGNORED = -100
 """Label of a token that is not to be scored, as everywhere around PyTorch."""
@@ -51,13 +52,14 @@ class Reference(torch.nn.Module):
     """log nu of finished sequences by a base over causal language models and, if given, counts. Never trained.
 
     Args:
-        networks: one or several causal language models; they are frozen, and dropout is off.
+        networks: one or several causal language models, put into evaluation mode; scoring has no gradients.
         base: any base of ``lm.bases``; what is scored is what it says. ``Minimum`` without counts is the minimum over all
             networks, scored by a kernel that never holds their logits.
         tokenizer: of the networks. Needed where a trainer's vocabulary is to be compared.
         is_action: which tokens can be chosen, bool, shape (tokens,): networks are conditioned on these and all others are
             forbidden. By default every token of the tokenizer.
         counts, support: the count member and its rule, for bases that look at them.
+        situations: counts over hidden states of the first network, likewise.
         temperature: logits of networks are divided by it, as TRL does with its own reference; counts are not tempered.
         forbidden_nats: what ``forward`` says of a forbidden token: log nu = -forbidden_nats.
 
@@ -74,6 +76,7 @@ class Reference(torch.nn.Module):
         is_action: NDArray[np.bool_] | None = None,
         counts: SuffixCounts | None = None,
         support: Support | None = None,
+        situations: SituationCounts | None = None,
         temperature: float = 1.0,
         forbidden_nats: float = 100.0,
     ) -> None:
@@ -82,12 +85,14 @@ class Reference(torch.nn.Module):
             raise InputError(f"a temperature of {temperature}; a finite number above 0 is needed")
         if not 0 < forbidden_nats < float("inf"):
             raise InputError(f"forbidden_nats is {forbidden_nats}; a finite number above 0 is needed")
-        self.networks = torch.nn.ModuleList(networks).requires_grad_(False).eval()
+        self.networks = torch.nn.ModuleList(networks).eval()
         self.base, self.tokenizer, self.counts, self.support = base, tokenizer, counts, support
+        self.situations = situations
         self.temperature, self.forbidden_nats = float(temperature), float(forbidden_nats)
         mask = checked_actions(tokenizer, is_action, counts)
         self.register_buffer("is_action", torch.from_numpy(np.array(mask)), persistent=False)
         self.parts = checked_networks(networks, len(mask))
+        check_situations(situations, self.parts[0])
         self.forbidden_tokens = 0
         """Forbidden tokens that ``forward`` has met."""
         try_base(self)
@@ -103,6 +108,7 @@ class Reference(torch.nn.Module):
             is_action=imitators.counts.is_action,
             counts=members.counts,
             support=members.support,
+            situations=members.situations,
             **settings,
         )
 
@@ -113,7 +119,8 @@ class Reference(torch.nn.Module):
     @property
     def panel(self) -> Panel:
         """Who is asked, where they are now."""
-        return Panel(self.parts, self.get_buffer("is_action"), self.counts, self.support, self.temperature)
+        is_action = self.get_buffer("is_action")
+        return Panel(self.parts, is_action, self.counts, self.support, self.situations, self.temperature)
 
     def score(
         self,
@@ -222,16 +229,28 @@ def checked_networks(networks: Sequence[Network], n_tokens: int) -> tuple[TwoPar
     return parts
 
 
+def check_situations(situations: SituationCounts | None, first: TwoParts) -> None:
+    """Refuse counts of situations that are not of the first network's hidden states."""
+    if situations is None:
+        return
+    width = situations.centers[-1].shape[1]
+    if not first.divides or first.width != width:
+        raise InputError(
+            f"situations are told apart by {width} numbers, which the first network's hidden states are not; "
+            "give the network they were counted with, first"
+        )
+
+
 @torch.no_grad()
 def try_base(reference: Reference) -> None:
     """Ask the base once, of made-up members: does it find what it looks at?"""
     panel = reference.panel
     device = panel.is_action.device
     flat = over_actions(torch.zeros(1, panel.n_tokens, device=device), panel.is_action)
-    counts = None if panel.counts is None else flat
-    supported = None if panel.counts is None or panel.support is None else panel.is_action[None]
+    suffixes = np.full((1, panel.counts.longest if panel.counts else 0), BEFORE_START, dtype=np.int64)
     hidden = torch.zeros(1, panel.networks[0].width, device=device)
-    step = MemberStep(flat.repeat(len(panel.networks), 1, 1), counts, supported, None, hidden)
+    networks = flat.repeat(len(panel.networks), 1, 1)
+    step = with_counts(networks, suffixes, hidden, panel.counts, panel.support, panel.situations)
     try:
         vouch(reference.base, reference.base.start(1).to(device), step)
     except AssertionError as error:
@@ -288,11 +307,6 @@ def score_row(reference: Reference, row: Rows, last: int) -> tuple[Tensor, Tenso
 
 def step_at(panel: Panel, networks: Tensor, tokens: Tensor, t: int, hidden: Tensor) -> MemberStep:
     """What everybody says before the token at ``t`` of one sequence."""
-    if panel.counts is None:
-        return MemberStep(networks, None, None, None, hidden)
-    suffixes = suffixes_at(tokens, torch.tensor([0]), torch.tensor([t]), panel.counts.longest)
-    counts = torch.from_numpy(panel.counts.predict(suffixes)).to(tokens.device)
-    supported = None
-    if panel.support is not None:
-        supported = torch.from_numpy(panel.counts.supported(suffixes, panel.support)).to(tokens.device)
-    return MemberStep(networks, counts, supported, None, hidden)
+    longest = panel.counts.longest if panel.counts else 0
+    suffixes = suffixes_at(tokens, torch.tensor([0]), torch.tensor([t]), longest)
+    return with_counts(networks, suffixes, hidden, panel.counts, panel.support, panel.situations)

@@ -23,10 +23,11 @@ from mightnt.lm.bases.contract import Base, State, log_kept, pick
 from mightnt.lm.bases.minimum import Minimum
 from mightnt.lm.full_kl import kl_step_nats
 from mightnt.lm.heads import TwoParts
-from mightnt.lm.members import MemberStep, over_actions
+from mightnt.lm.members import MemberStep, over_actions, with_counts
 from mightnt.lm.scoring import MAX_TOKENS
 from mightnt.lm.vocabulary import vouched_by_heads
 from mightnt.models.counts import BEFORE_START, SuffixCounts, Support
+from mightnt.models.situations import SituationCounts
 
 MAX_NUMBERS = 2**22
 """Numbers of float64 that a block of places holds of each kind: 32 MiB."""
@@ -42,6 +43,8 @@ class Panel:
     """Which tokens can be chosen, bool, shape (tokens,); networks are conditioned on these."""
     counts: SuffixCounts | None = None
     support: Support | None = None
+    situations: SituationCounts | None = None
+    """Counts over hidden states of the first network, as it says them without a temperature."""
     temperature: float = 1.0
     """Logits of networks are divided by it. Counts are shares of what was demonstrated: no temperature applies."""
 
@@ -237,13 +240,9 @@ def said(panel: Panel, rows: Rows, read: list[Tensor], row: Tensor, place: Tenso
         spoken.append(over_actions(logits / panel.temperature, panel.is_action))
         if bool(spoken[-1].isnan().any()):
             raise InputError(f"network {number} says NaN; a network with finite logits is needed")
-    counts = supported = None
-    if panel.counts is not None:
-        suffixes = suffixes_at(rows.tokens, row, place, panel.counts.longest)
-        counts = torch.from_numpy(panel.counts.predict(suffixes)).to(panel.is_action.device)
-        if panel.support is not None:
-            supported = torch.from_numpy(panel.counts.supported(suffixes, panel.support)).to(panel.is_action.device)
-    return MemberStep(torch.stack(spoken), counts, supported, None, read[0][row, place - 1])
+    longest = panel.counts.longest if panel.counts else 0
+    suffixes, hidden = suffixes_at(rows.tokens, row, place, longest), read[0][row, place - 1]
+    return with_counts(torch.stack(spoken), suffixes, hidden, panel.counts, panel.support, panel.situations)
 
 
 def suffixes_at(tokens: Tensor, row: Tensor, place: Tensor, longest: int) -> NDArray[np.int64]:

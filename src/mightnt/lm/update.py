@@ -39,11 +39,13 @@ from mightnt.lm.imitators import (
     load_imitators,
     member_scores,
     save_imitators,
+    states_before_actions,
 )
 from mightnt.lm.scoring import Network, context_tokens
 from mightnt.lm.tokens import EncodedDialogues, FastTokenizer, encode
 from mightnt.lm.windows import padded, windows
 from mightnt.models.counts import SuffixCounts, add_counts
+from mightnt.models.situations import add_situations
 from mightnt.prediction import FloatArray
 from mightnt.watching import Watcher
 
@@ -81,13 +83,17 @@ def learned_from(imitators: Imitators, corpus: EncodedDialogues) -> Imitators:
     counts = add_counts(imitators.counts, corpus.tokens.astype(np.int64), corpus.starts, corpus.is_action)
     if not corpus.is_action.any():
         return replace(imitators, counts=counts)
+    actions = corpus.tokens[corpus.is_action].astype(np.int64)
+    situations = add_situations(imitators.situations, states_before_actions(imitators.networks[0], corpus), actions)
     per_dialogue = losses(imitators.networks, imitators.counts, corpus)
     spoken = np.unique(dialogue_of(corpus)[corpus.is_action])
     n_weighed = imitators.summary.get("answers_weighed", 0)
     n_before = len(imitators.held_out) + n_weighed + len(imitators.log_weights)
     weights = moved_log_weights(np.array(imitators.log_weights), -per_dialogue[spoken], n_before)
     summary = {**imitators.summary, "weights": np.exp(weights).tolist(), "answers_weighed": n_weighed + len(spoken)}
-    return replace(imitators, counts=counts, log_weights=tuple(weights.tolist()), summary=summary)
+    return replace(
+        imitators, counts=counts, situations=situations, log_weights=tuple(weights.tolist()), summary=summary
+    )
 
 
 def losses(networks: Sequence[Network], counts: SuffixCounts, corpus: EncodedDialogues) -> FloatArray:
