@@ -7,7 +7,7 @@ READY := .venv/.ready
 OUT ?= runs/reproduce
 PROFILE ?= default
 
-.PHONY: reproduce theory test test-slow check format bench clean
+.PHONY: reproduce theory test test-slow slow check format bench clean
 
 reproduce: $(READY)
 	$(BIN)/mightnt reproduce --profile $(PROFILE) --out $(OUT) --resume
@@ -17,6 +17,8 @@ theory: $(READY)
 
 test: $(READY)
 	$(BIN)/python -m pytest -m "not slow" -n 2
+
+slow: test-slow
 
 test-slow: $(READY)
 	$(BIN)/python -m pytest -m slow

@@ -14,20 +14,22 @@ import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bench.lines import Line
-from mightnt.lm.networks import NetworkShape
-from mightnt.lm.speaker import PolicySpeaker
+
+if TYPE_CHECKING:  # the server of bench.desk does without networks
+    from mightnt.lm.speaker import PolicySpeaker
 
 SHAPES = {
-    "3 layers of width 128": NetworkShape(width=128, layers=3, heads=4, context=512),
-    "1 layer of width 16": NetworkShape(width=16, layers=1, heads=1, context=512),
+    "3 layers of width 128": {"width": 128, "layers": 3, "heads": 4, "context": 512},
+    "1 layer of width 16": {"width": 16, "layers": 1, "heads": 1, "context": 512},
 }
 CLIENTS, CALLS, SEED = 50, 2, 1
 HELLO = "hello teacher"
 
 
-def speaker_of(shape: NetworkShape) -> PolicySpeaker:
+def speaker_of(shape: dict[str, int]) -> PolicySpeaker:
     """A policy that stays at its base, a network as it was made."""
     import torch
 
@@ -35,12 +37,13 @@ def speaker_of(shape: NetworkShape) -> PolicySpeaker:
     from mightnt.lm.account import Account
     from mightnt.lm.actor import Stay
     from mightnt.lm.imitators import ImitatorsConfig, calibrate, fit_suffix_counts
-    from mightnt.lm.networks import build_network
+    from mightnt.lm.networks import NetworkShape, build_network
+    from mightnt.lm.speaker import PolicySpeaker
     from mightnt.worlds.chat.corpus import demonstrations
 
     torch.set_num_threads(1)
     tokenizer, config, chats = chat_tokenizer(), ImitatorsConfig(), demonstrations(300, seed=0)
-    network = build_network(shape, len(tokenizer), 0)
+    network = build_network(NetworkShape(**shape), len(tokenizer), 0)
     counts = fit_suffix_counts(tokenizer, chats[:270], config)
     imitators = calibrate(tokenizer, [network], counts, chats[:270], chats[270:], config)
     account = Account(float("inf"), "floor")

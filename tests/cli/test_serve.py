@@ -7,6 +7,8 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
+from types import SimpleNamespace
 
 import httpx
 import pytest
@@ -51,10 +53,8 @@ def test_the_own_machine_needs_none(host, tokens):
 
 
 def test_an_address_that_is_taken():
-    with listening("127.0.0.1", 0) as taken:
-        taken.listen()
-        with pytest.raises(InputError, match="--port"):
-            listening("127.0.0.1", taken.getsockname()[1])
+    with listening("127.0.0.1", 0) as taken, pytest.raises(InputError, match="--port"):
+        listening("127.0.0.1", taken.getsockname()[1])
     with pytest.raises(InputError, match="cannot be listened on"):
         listening("203.0.113.1", 0)
 
@@ -86,7 +86,7 @@ def test_it_learns_unless_told_not_to(words, learns, tmp_path, monkeypatch):
     pytest.importorskip("torch")
     found = []
 
-    def stop(speaker, store, folder, people, terms, guard):
+    def stop(speaker, store, folder, people, terms, guard, refit):
         found.append(terms.learn)
         raise InputError("enough")
 
@@ -94,6 +94,27 @@ def test_it_learns_unless_told_not_to(words, learns, tmp_path, monkeypatch):
     monkeypatch.setattr("mightnt.desk.server.app.build_app", stop)
     CliRunner().invoke(typer_app(), [str(tmp_path), "--port", "0", *words])
     assert found == [learns]
+
+
+def test_networks_learn_in_a_process_beside_it(tmp_path, monkeypatch):
+    """The commands are verbs that exist, run after everybody else and not longer than the server."""
+    monkeypatch.setattr("mightnt.lm.speaker.imitators_of", lambda run, given: tmp_path / "imitators")
+    known = SimpleNamespace(known=Counter(["a", "b", "b"]))
+    refit = serve.refit_of(tmp_path, None, 7, known)
+    assert (refit.every, refit.n_learned, len(refit.commands)) == (7, 3, 2)
+    for command, sentence in zip(refit.commands, ("holds no desk", "no finished set"), strict=True):
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert (done.returncode, sentence in done.stderr) == (2, True), done.stderr
+    code = serve.BESIDE.replace(
+        "from mightnt.cli import main\nmain()", "print(os.nice(0), os.environ['OMP_NUM_THREADS'])"
+    )
+    nicer = subprocess.run([sys.executable, "-c", code, str(os.getpid())], capture_output=True, text=True, check=True)
+    assert int(nicer.stdout.split()[0]) >= min(19, os.nice(0) + 10)
+
+
+def test_networks_cannot_learn_where_nothing_may(tmp_path):
+    with pytest.raises(InputError, match="--no-learn"):
+        serve.serve(tmp_path, learn=False, update_every=5)
 
 
 def test_the_verb_can_be_loaded():

@@ -1,13 +1,15 @@
 """A file is brought to its version whole or not at all, what is not ours is refused, and one process holds a lock."""
 
+import contextlib
 import sqlite3
 import stat
 import subprocess
 import sys
+import threading
 
 import pytest
 
-from mightnt.desk.database import StoreError, clearly, durable, locked, transaction
+from mightnt.desk.database import StoreError, clearly, durable, locked, transaction, unflushed
 from mightnt.errors import InputError
 
 FIRST, SECOND = "CREATE TABLE words (word TEXT); INSERT INTO words VALUES ('one')", "INSERT INTO words VALUES ('two')"
@@ -28,6 +30,10 @@ def words(path, *migrations):
 def test_every_commit_is_on_disk_and_a_new_file_is_its_owners_alone(path):
     db = durable(path, 7, [FIRST])
     assert db.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    assert db.execute("PRAGMA synchronous").fetchone() == (2,)
+    with contextlib.suppress(StoreError), unflushed(db, threading.RLock()):
+        assert db.execute("PRAGMA synchronous").fetchone() == (1,)
+        raise StoreError
     assert db.execute("PRAGMA synchronous").fetchone() == (2,)
     assert db.execute("PRAGMA user_version").fetchone() == (1,)
     assert stat.S_IMODE(path.stat().st_mode) == 0o600

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import socket
+import sys
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,7 +14,20 @@ import typer
 from mightnt.errors import InputError
 
 if TYPE_CHECKING:
+    from mightnt.desk.server.refitting import Refit
     from mightnt.desk.server.safety import Guard
+    from mightnt.lm.speaker import PolicySpeaker
+
+BESIDE = """
+import os, sys
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+hasattr(os, "nice") and os.nice(10)
+from mightnt.experiments.parts import end_with
+end_with(int(sys.argv.pop(1)))
+from mightnt.cli import main
+main()
+"""
+"""A verb run beside a server: after it, where both want the processor, and never longer than it."""
 
 
 def serve(
@@ -37,6 +52,12 @@ def serve(
     learn: Annotated[
         bool, typer.Option("--learn/--no-learn", help="Whether an answer teaches the policy at once.")
     ] = True,
+    update_every: Annotated[
+        int,
+        typer.Option(
+            "--update-every", min=0, help="Fit the networks on in the background after so many answers; 0: never."
+        ),
+    ] = 0,
 ) -> None:
     """Serve a run to OpenAI's clients; its questions come to the desk, and without an answer there is no act."""
     missing = [name for name in ("starlette", "uvicorn") if find_spec(name) is None]
@@ -50,11 +71,14 @@ def serve(
     from mightnt.desk.store import open_store
     from mightnt.lm.speaker import load_speaker
 
+    if update_every and not learn:
+        raise InputError("--update-every lets the networks learn, --no-learn forbids it; leave one of them out")
     guard, people = guard_for(host, tokens), read_rota(rota)
     speaker = load_speaker(run, imitators)
+    refit = refit_of(run, imitators, update_every, speaker) if update_every else None
     with open_store(run, undo) as store, listening(host, port) as found:
         terms = Terms(wait_seconds=wait, most_wait_seconds=max(600.0, wait), learn=learn)
-        app = build_app(speaker, store, run, people, terms, guard)
+        app = build_app(speaker, store, run, people, terms, guard, refit)
         show(host, found.getsockname()[1], speaker.name, guard)
         config = uvicorn.Config(
             app,
@@ -81,12 +105,28 @@ def guard_for(host: str, tokens: Path | None) -> Guard:
     return Guard(read_tokens(tokens) if tokens else (), own_machine=own)
 
 
+def refit_of(run: Path, imitators: Path | None, every: int, speaker: PolicySpeaker) -> Refit:
+    """What docs/serving.md does by hand, in processes of their own: export the answers, update the imitators."""
+    from mightnt.desk.server.refitting import Refit
+    from mightnt.lm.speaker import imitators_of, load_speaker
+
+    folder, answers = imitators_of(run, imitators), str(run / "answers.jsonl")
+    verbs = (
+        ("desk", "export", str(run), "--out", answers),
+        ("imitate", answers, "--update", "--out", str(folder), "--json"),
+    )
+    beside = (sys.executable, "-c", BESIDE, str(os.getpid()))
+    commands = tuple((*beside, *verb) for verb in verbs)
+    return Refit(every, commands, lambda: load_speaker(run, imitators), speaker.known.total())
+
+
 def listening(host: str, port: int) -> socket.socket:
     """A socket bound to the address. Errors: :class:`~mightnt.errors.InputError` where that is not possible."""
     found = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         found.bind((host.strip("[]"), port))
+        found.listen()  # who calls before the server is ready waits
     except OSError as error:
         found.close()
         raise InputError(f"{host} port {port}: cannot be listened on ({error.strerror}); try another --port") from None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
+import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -30,10 +31,12 @@ def clearly(path: Path) -> Iterator[None]:
         raise StoreError(f"{path}: cannot be read or written ({error}); nothing was changed") from error
 
 
-def locked(path: Path) -> sqlite3.Connection:
+def locked(
+    path: Path, taken: str = "another server keeps this desk; stop it, or serve another run"
+) -> sqlite3.Connection:
     """A connection that holds the lock ``path`` until it is closed or its process dies; nothing else is kept there.
 
-    Errors: :class:`~mightnt.errors.InputError` where somebody else holds it.
+    Errors: :class:`~mightnt.errors.InputError` where somebody else holds it: what is ``taken`` then, and what to do.
     """
     with clearly(path), contextlib.ExitStack() as stack:
         lock = stack.enter_context(contextlib.closing(_connect(path, timeout=0)))
@@ -42,7 +45,7 @@ def locked(path: Path) -> sqlite3.Connection:
         except sqlite3.OperationalError as error:
             if error.sqlite_errorcode != sqlite3.SQLITE_BUSY:
                 raise
-            raise InputError(f"{path.parent}: another server keeps this desk; stop it, or serve another run") from None
+            raise InputError(f"{path.parent}: {taken}") from None
         stack.pop_all()
         return lock
 
@@ -74,6 +77,17 @@ def transaction(db: sqlite3.Connection) -> Iterator[None]:
     finally:
         if db.in_transaction:
             db.execute("ROLLBACK")
+
+
+@contextlib.contextmanager
+def unflushed(db: sqlite3.Connection, lock: threading.RLock) -> Iterator[None]:
+    """What is committed here survives the end of the process; a failure of the power only once a later commit was flushed."""
+    with lock:
+        db.execute("PRAGMA synchronous = NORMAL")
+        try:
+            yield
+        finally:
+            db.execute("PRAGMA synchronous = FULL")
 
 
 def _connect(path: Path, timeout: float) -> sqlite3.Connection:

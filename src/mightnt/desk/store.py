@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from mightnt.constraints.budget import refuse_no_amount
-from mightnt.desk.database import StoreError, clearly, durable, locked, transaction
+from mightnt.desk.database import StoreError, clearly, durable, locked, transaction, unflushed
 from mightnt.desk.tickets import Decision, Inquiry, Proposal, State, Ticket, Verdict, as_plain
 from mightnt.dialogues import Message
 from mightnt.errors import BudgetError, InputError
@@ -325,9 +325,12 @@ class Store:
         return [Entry(_decision(*row[:5]), *row[5:]) for row in rows]
 
     def open_conversation(self, id: str, limit_nats: float) -> Account:
-        """The account of a conversation, opened with this limit; one that is open keeps the limit it has."""
+        """The account of a conversation, opened with this limit; one that is open keeps the limit it has.
+
+        It survives the end of the process, and with the first charge or question after it a failure of the power too.
+        """
         refuse_no_amount(limit_nats, "the limit of a conversation")
-        with self._writing():
+        with unflushed(self._db, self._lock), self._writing():
             self._db.execute("INSERT INTO conversations VALUES (?, ?) ON CONFLICT DO NOTHING", (id, limit_nats))
             return self._account(id)
 

@@ -133,6 +133,27 @@ def test_pass_on(page, served):
     assert page.js("document.getElementById('pass').getAttribute('aria-disabled')") == "true"
 
 
+def test_of_two_tickets_the_one_chosen_last_is_shown(page, served):
+    """Whatever comes first from the server; and what is chosen while a decision is on its way stays open."""
+    first = ask(served, "one")
+    opened(page, first)
+    second = ask(served, "two", content="another")
+    page.until("document.querySelectorAll('.ticket').length === 2")
+    page.js("window.fetched = fetch; window.fetch = async (path, options) => { const found = await fetched(path, options);"
+            f" if (path.includes('{first}')) await new Promise((then) => setTimeout(then, 500)); return found; }}")  # fmt: skip
+    page.js(f"show('{first}'); show('{second}')")
+    opened(page, second)
+    time.sleep(0.7)
+    assert page.js("state.open.number") == second
+    page.js(f"show('{first}')")
+    opened(page, first)
+    page.press("R", shift=True)
+    page.js(f"show('{first}')")
+    stands(served, first, State.REFUSED, State.DECIDED)
+    time.sleep(1.2)
+    assert page.js("state.open.number") == first
+
+
 def test_undo_brings_question_and_draft_back(page, served):
     number = ask(served)
     opened(page, number)

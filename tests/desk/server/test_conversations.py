@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import time
 from dataclasses import replace
 
 import pytest
@@ -23,10 +24,10 @@ def user(*contents):
 
 
 @contextlib.asynccontextmanager
-async def running(folder, speaker=None, terms=QUICK):
+async def running(folder, speaker=None, terms=QUICK, refit=None):
     with open_store(folder, undo_seconds=0.0) as store:
         turns = Turns(folder)
-        conversations = Conversations(speaker or FakeSpeaker(), store, turns, ROTA, terms)
+        conversations = Conversations(speaker or FakeSpeaker(), store, turns, ROTA, terms, refit=refit)
         await conversations.start()
         try:
             yield conversations
@@ -329,6 +330,45 @@ def test_a_turn_that_is_being_said_is_not_disturbed(tmp_path):
             after = await conversations.call("after", None, user("hello"), None)
             said = ["".join([text async for text in talk.follow()]) for talk in (slow, after)]
             assert [words[-8:] for words in said] == [" knows 0", " knows 1"]
+
+    asyncio.run(talk())
+
+
+def test_what_others_changed_before_a_question_of_ours_is_heard(tmp_path):
+    """Another process passes a question on while ours is put: both changes reach the page, each once."""
+
+    async def talk():
+        async with running(tmp_path, terms=replace(QUICK, tick_seconds=0.2)) as conversations:
+            first = (await heard(conversations, "c0", user("ask")))[-2].ticket
+            await asyncio.sleep(0.3)
+            news = []
+            conversations.listeners.append(lambda ticket: news.append((ticket.number, ticket.person)))
+            with open_store(tmp_path, shared=True) as beside:
+                beside.decide(first, Decision(Verdict.ESCALATE, "ann", "k"))
+            second = (await heard(conversations, "c1", user("ask")))[-2].ticket
+            await asyncio.sleep(0.3)
+            assert sorted(news) == sorted([(second, "ann"), (first, "bob")])
+            assert conversations.open[first].person == "bob"
+
+    asyncio.run(talk())
+
+
+def test_a_question_that_was_decided_at_once_does_not_stay_open(tmp_path, monkeypatch):
+    """Refused by another process before the words of its turn are on record."""
+
+    async def talk():
+        async with running(tmp_path) as conversations:
+            end = conversations.turns.end
+
+            def late(said):
+                (ticket,) = conversations.store.waiting()
+                conversations.store.decide(ticket.number, Decision(Verdict.REFUSE, "ann", "k"))
+                time.sleep(0.2)
+                end(said)
+
+            monkeypatch.setattr(conversations.turns, "end", late)
+            assert (await heard(conversations, "c", user("ask"), 5.0))[-1].reason == "refused"
+            assert (conversations.open, conversations.parked) == ({}, {})
 
     asyncio.run(talk())
 

@@ -33,6 +33,7 @@ from mightnt.desk.server.conversations import Conversations, Terms
 from mightnt.desk.server.metrics import TYPE, Metrics
 from mightnt.desk.server.openapi import description
 from mightnt.desk.server.page import Page
+from mightnt.desk.server.refitting import Refit
 from mightnt.desk.server.refusal import Refusal
 from mightnt.desk.server.safety import Guard
 from mightnt.desk.server.turns import Turns
@@ -46,14 +47,22 @@ Handler: TypeAlias = Callable[[Request], Awaitable[Response]]
 
 
 def build_app(
-    speaker: Speaker, store: Store, folder: Path, rota: Rota, terms: Terms | None = None, guard: Guard | None = None
+    speaker: Speaker,
+    store: Store,
+    folder: Path,
+    rota: Rota,
+    terms: Terms | None = None,
+    guard: Guard | None = None,
+    refit: Refit | None = None,
 ) -> ASGIApp:
     """The server of this speaker, over an open store, as an ASGI app; what was said is kept in ``folder``.
 
-    Kind: exact accounts, durable. Cost: beside the speaker, four flushes of the disk a turn.
+    ``refit``: how the networks learn in the background; ``None``: not at all.
+
+    Kind: exact accounts, durable. Cost: beside the speaker, two flushes of the disk a turn and one more a question.
     """
     guard, metrics, turns = guard or Guard(), Metrics(), Turns(folder)
-    conversations = Conversations(speaker, store, turns, rota, terms or Terms(), metrics)
+    conversations = Conversations(speaker, store, turns, rota, terms or Terms(), metrics, refit)
     guard.noted = lambda path, status: metrics.count("mightnt_calls_total", route=_route(path), status=str(status))
 
     @contextlib.asynccontextmanager

@@ -6,7 +6,8 @@ still listens; a call for the same turn joins it or gets the same words again, f
 
 Answers teach the speaker one at a time, in the order in which they became final, so after n of them it is the same speaker
 in every process. A turn is said by the speaker as it is when the turn begins, and its record says n: begun again after a
-crash, it is said by the speaker as it was then. (Not if the imitators themselves were updated in between.)
+crash, it is said by the speaker as it was then. (Not if the imitators themselves were updated in between.) Networks that
+were fitted on in the background take over between two turns, when they have learnt what was answered meanwhile.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from weakref import WeakValueDictionary
 from mightnt.desk.export import lesson
 from mightnt.desk.server.histories import Place, Told, conflict, find_place
 from mightnt.desk.server.metrics import Metrics
+from mightnt.desk.server.refitting import Refit, refitted
 from mightnt.desk.server.refusal import Refusal, busy
 from mightnt.desk.server.turns import Said, Turns
 from mightnt.desk.speaking import Asked, Ended, LearningSpeaker, Piece, Speaker, Turn
@@ -134,7 +136,14 @@ class Conversations:
     """Everything a server does with conversations, over one speaker, one store and one record of turns."""
 
     def __init__(
-        self, speaker: Speaker, store: Store, turns: Turns, rota: Rota, terms: Terms, metrics: Metrics | None = None
+        self,
+        speaker: Speaker,
+        store: Store,
+        turns: Turns,
+        rota: Rota,
+        terms: Terms,
+        metrics: Metrics | None = None,
+        refit: Refit | None = None,
     ) -> None:
         self.untaught, self.store, self.turns, self.rota, self.terms = speaker, store, turns, rota, terms
         self.pupil = (speaker, 0)
@@ -147,6 +156,7 @@ class Conversations:
         self.open: dict[str, Ticket] = {}
         """Questions that are not settled, by number."""
         self.sequence = 0
+        """The latest change of the store that was looked at."""
         self.seed = turns.seed if terms.seed is None else terms.seed
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._tasks = set[asyncio.Task[None]]()
@@ -155,8 +165,12 @@ class Conversations:
         self._mouths = ThreadPoolExecutor(terms.width, "speaker")
         self._kick = asyncio.Event()
         self._learns = terms.learn and isinstance(speaker, LearningSpeaker)
-        self._heard_to = 0
-        """The latest change of the store in which answers were looked for."""
+        self._refit = refit if self._learns else None
+        self._n_answered = 0
+        """Answers that were looked at."""
+        self._n_fitted = refit.n_learned if refit else 0
+        """Answers there were when networks were fitted on last."""
+        self._fitting = False
         self._loop: asyncio.AbstractEventLoop
         self._school: asyncio.Task[None] | None = None
         """The lesson given last, perhaps still going on."""
@@ -171,10 +185,12 @@ class Conversations:
     async def start(self) -> None:
         """Teach the speaker every answer of before, learn what is open, and look at the store from now on."""
         self._loop = asyncio.get_running_loop()
-        if self._learns and (known := await self.keep(lambda: list(self.store.answers()))):
-            await self._teach(known)
-            self._heard_to = known[-1].sequence
         self.sequence = await self.keep(self.store.sequence)
+        if self._learns:
+            known = [ticket for ticket in await self.keep(self._answers) if ticket.sequence <= self.sequence]
+            self._n_answered = len(known)
+            await self._teach(known)
+            self._consider_refit()
         for ticket in await self.keep(self.store.waiting):
             self._note(ticket)
         self._spawn(self._clerk())
@@ -332,7 +348,7 @@ class Conversations:
         self.metrics.gauges["mightnt_queued"] = len(self.talks)
         try:
             if self._school:  # what was answered before this turn is learnt before it
-                await asyncio.shield(self._school)
+                await asyncio.wait([self._school])
             speaker, n_learned = self.pupil
             talk.said, account = await self.keep(self._begin, replace(talk.said, n_learned=n_learned), place)
             if talk.said.n_learned != n_learned:
@@ -407,10 +423,11 @@ class Conversations:
             left_nats=account.left_nats,
         )
         ticket = await self.keep(self._ask, inquiry)
+        self._note(ticket)  # before the clerk can know of a later change
+        if not ticket.state.final:  # it may be, where the turn was begun again after a crash
+            self._park(ticket.number, turn)
         said = replace(said, reason="ask", ticket=ticket.number)
         await loop.run_in_executor(self._record, self.turns.end, said)
-        self._note(ticket)
-        self._park(ticket.number, turn)
         return said
 
     def _ask(self, inquiry: Inquiry) -> Ticket:
@@ -438,6 +455,8 @@ class Conversations:
                 changed, answered = await self.keep(self._tidy)
                 if answered:  # begun before anybody is told, so a turn that follows an answer comes after it
                     self._school = self._spawn(self._teach(answered, self._school))
+                    self._n_answered += len(answered)
+                    self._consider_refit()
                 for ticket in changed:
                     self._note(ticket)
             except MightntError as error:  # a full disk: say so and try again
@@ -450,15 +469,17 @@ class Conversations:
         """``(what changed, what was answered for good since the last time and can teach)``."""
         self.store.release()
         self.store.expire()
-        changed = self.store.changes(self._heard_to if self._learns else self.sequence)
-        self._heard_to = max([self._heard_to, *(ticket.sequence for ticket in changed)])
-        answered = [ticket for ticket in changed if self._learns and ticket.state is State.ANSWERED]
-        return [ticket for ticket in changed if ticket.sequence > self.sequence], answered
+        changed = self.store.changes(self.sequence)
+        self.sequence = max([self.sequence, *(ticket.sequence for ticket in changed)])
+        return changed, [ticket for ticket in changed if self._learns and ticket.state is State.ANSWERED]
+
+    def _answers(self) -> list[Ticket]:
+        return list(self.store.answers())
 
     async def _teach(self, answered: Sequence[Ticket], after: asyncio.Task[None] | None = None) -> None:
         """Teach the speaker these answers; turns that have begun go on as they are."""
         if after:
-            await after
+            await asyncio.wait([after])
         speaker, n_learned = self.pupil
         speaker, n_taught = await self._loop.run_in_executor(self._mouths, taught, speaker, answered)
         self.pupil = (speaker, n_learned + len(answered))
@@ -469,10 +490,60 @@ class Conversations:
         first = await self.keep(lambda: list(islice(self.store.answers(), n_answers)))
         return (await self._loop.run_in_executor(self._mouths, taught, self.untaught, first))[0]
 
+    # ---- networks
+
+    def _consider_refit(self) -> None:
+        """Begin to fit networks on, if enough was answered since the last time and nobody is at it."""
+        refit = self._refit
+        if refit and not self._fitting and self._n_answered - self._n_fitted >= refit.every:
+            self._fitting, self._n_fitted = True, self._n_answered
+            self._spawn(self._fit_on(refit))
+
+    async def _fit_on(self, refit: Refit) -> None:
+        """Fit networks on, and let those that passed take over. Whatever goes wrong, the old ones serve."""
+        outcome = "failed"
+        try:
+            why = await refitted(refit.commands)
+            outcome = "kept" if why else "passed"
+            if why:
+                LOG.warning("the old networks stay: %s", why)
+            else:
+                await self._take_over(await asyncio.to_thread(refit.load))
+        except Exception as error:
+            outcome = "failed"
+            LOG.error("networks were not fitted on, the old ones serve: %s", error)
+        self.metrics.count("mightnt_refits_total", outcome=outcome)
+        self._fitting = False
+        self._consider_refit()
+
+    async def _take_over(self, speaker: Speaker) -> None:
+        """Let another speaker say the turns that begin once it has learnt as much as this one."""
+        n_learned = self.pupil[1]
+        answers = await self.keep(self._answers)
+        pupil, _ = await asyncio.to_thread(taught, speaker, answers[:n_learned])
+        self._school = self._spawn(self._promote(speaker, pupil, n_learned, self._school))
+        await self._school
+
+    async def _promote(
+        self, speaker: Speaker, pupil: Speaker, n_learned: int, after: asyncio.Task[None] | None
+    ) -> None:
+        """What was answered while ``pupil`` was taught is learnt; then it takes the place of the other."""
+        if after:
+            await asyncio.wait([after])
+        n_now = self.pupil[1]
+        answers = await self.keep(self._answers)
+        pupil, _ = await self._loop.run_in_executor(self._mouths, taught, pupil, answers[n_learned:n_now])
+        self.untaught, self.pupil = speaker, (pupil, n_now)
+
+    # ---- news
+
     def _note(self, ticket: Ticket) -> None:
-        """A ticket as it stands now: tell who waits for it."""
-        self.sequence = max(self.sequence, ticket.sequence)
-        known = self.open.pop(ticket.number, None)
+        """A ticket as it stands now: tell who waits for it. (How far the store was looked at is the clerk's to say: others
+        change it too, and a change of theirs may lie before this one.)"""
+        known = self.open.get(ticket.number)
+        if known and known.sequence >= ticket.sequence:
+            return
+        self.open.pop(ticket.number, None)
         if not ticket.state.final:
             self.open[ticket.number] = ticket
         elif known:

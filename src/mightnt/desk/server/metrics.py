@@ -21,6 +21,7 @@ MEANINGS = {
     "mightnt_asks_total": "Questions put before people.",
     "mightnt_settled_total": "Questions that are settled, by how: answered, refused, stopped, expired.",
     "mightnt_answers_learned_total": "Answers that the policy has learnt from, those of before the start included.",
+    "mightnt_refits_total": "Times that networks were fitted on in the background, by outcome: passed, kept, failed.",
     "mightnt_spent_nats_total": "KL to the base that turns were charged.",
     "mightnt_tokens_total": "Tokens that the agent said.",
     "mightnt_waiting": "Questions that are not settled now.",

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mightnt.desk.database import clearly, durable
+from mightnt.desk.database import clearly, durable, unflushed
 from mightnt.dialogues import Message
 
 FILE = "turns.sqlite"
@@ -107,8 +107,7 @@ class Turns:
     def begin(self, said: Said, before: Sequence[Message]) -> Said:
         """A turn begins after these messages; as it is on record. Begun again (after a crash), it is as it was."""
         heard = json.dumps([[message.role, message.content] for message in said.heard])
-        with self._lock:
-            self._do("PRAGMA synchronous = NORMAL", ())  # no flush of the disk: its end has one, and comes after it
+        with clearly(self.path), unflushed(self._db, self._lock):  # its end is flushed, and comes after it
             self._do(
                 "INSERT INTO turns (conversation, number, before, heard, begun_at, spent_before_nats, n_learned)"
                 " VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
@@ -122,7 +121,6 @@ class Turns:
                     said.n_learned,
                 ),
             )
-            self._do("PRAGMA synchronous = FULL", ())
             return self.of(said.conversation)[said.number]
 
     def end(self, said: Said) -> None:

@@ -10,6 +10,7 @@ const state = {
   me: null, // what /desk/me said
   tickets: new Map(), // number -> summary
   open: null, // the whole ticket on show
+  wanted: null, // tells the latest choice of a ticket from earlier ones; the ticket may still be on its way
   drafts: new Map(), // number -> {text, proposal, join}
   keys: new Map(), // what is about to be sent -> its key, so that a second sending counts once
   undo: null, // {number, until, total, verdict}
@@ -226,15 +227,18 @@ function row(ticket) {
 // ---- the open question
 
 async function show(number, focus = true) {
-  keepDraft();
+  const wanted = (state.wanted = {});
   let whole;
   try {
     whole = await call(`/desk/tickets/${encodeURIComponent(number)}`);
   } catch (error) {
+    if (state.wanted !== wanted) return;
     if (error.status === 404) return close();
     if (error.status) return signIn();
     return offline();
   }
+  if (state.wanted !== wanted) return; // another one was chosen meanwhile
+  keepDraft();
   state.open = whole;
   history.replaceState(null, "", `#${number}`);
   document.body.classList.add("reading");
@@ -252,7 +256,7 @@ async function show(number, focus = true) {
 
 function close() {
   keepDraft();
-  state.open = null;
+  state.open = state.wanted = null;
   history.replaceState(null, "", location.pathname);
   document.body.classList.remove("reading");
   $("empty").hidden = false;
@@ -261,7 +265,9 @@ function close() {
 }
 
 function draw(inquiry) {
-  $("where").textContent = `Conversation ${inquiry.conversation}, turn ${inquiry.turn + 1}.`;
+  const name = inquiry.conversation;
+  $("where").textContent = `Conversation ${name.length > 12 ? `${name.slice(0, 10)}…` : name}, turn ${inquiry.turn + 1}.`;
+  $("where").title = name;
   drawMessages(inquiry);
   $("reason").textContent = reason(inquiry);
   $("asking").textContent = percent(inquiry.asking_probability);
@@ -438,7 +444,8 @@ function fresh() {
 async function decide(verdict) {
   const id = { answer: "send", refuse: "refuse", escalate: "pass", stop: "stop" }[verdict];
   if (!state.open || $(id).getAttribute("aria-disabled") === "true") return;
-  const number = state.open.number;
+  const { number } = state.open;
+  const { wanted } = state;
   const body = { verdict, person: person() };
   if (verdict === "answer") {
     body.text = answerText();
@@ -453,7 +460,7 @@ async function decide(verdict) {
   if (ticket.state === "decided") startUndo(ticket);
   else announce(`Passed on to ${ticket.person}.`);
   if (verdict !== "escalate") keepDraft();
-  goOn(number);
+  if (state.wanted === wanted) goOn(number); // else a ticket was chosen meanwhile
 }
 
 async function change(path, body) {
