@@ -25,7 +25,17 @@ from bench.lines import Line
 from mightnt.files import read_json, write_json
 from mightnt.provenance import provenance
 
-PARTS = ("language_models", "vocabulary", "adapters", "context_tree", "machine", "soft_planner", "suffix_array", "trl", "desk")
+PARTS = (
+    "language_models",
+    "vocabulary",
+    "adapters",
+    "context_tree",
+    "machine",
+    "soft_planner",
+    "suffix_array",
+    "trl",
+    "desk",
+)
 RECORD = Path("results/bench.json")
 
 

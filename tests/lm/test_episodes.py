@@ -29,7 +29,7 @@ INF = math.inf
 MIXED = Mixture(tuple(np.log([0.5, 0.25, 0.25]).tolist()))
 COMPLETE = (Single(), Single("counts", of_counts=True), MIXED, Known())
 """Bases that miss nothing."""
-BASES = (*COMPLETE, Minimum(), Capped(1.0), Capped(0.0, "tight"))
+BASES = (*COMPLETE, Minimum(), Capped(1.0), Capped(0.0, name="tight"))
 
 accounts = st.builds(
     Account,

@@ -1,6 +1,7 @@
 """No stretch of the agent's own tokens is more than c times as likely under the capped base as under the counts."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mightnt.errors import InputError
 from mightnt.lm.bases.capped import Capped
 from tests.lm.toys import said
 from tests.strategies import seeds
@@ -108,3 +110,18 @@ def test_rows_have_states_of_their_own():
     state = base.advance(base.start(2), step, torch.tensor([0, 0]), torch.tensor([True, False]))
     assert state.exp().flatten().tolist() == pytest.approx([2.0, 1.0])
     assert base.predict(state, step).exp().flatten().tolist() == pytest.approx([0.2, 0.2, 0.4, 0.0])
+
+
+@pytest.mark.parametrize("log_cap", [math.inf, math.nan])
+def test_a_cap_that_caps_nothing_is_refused(log_cap):
+    with pytest.raises(InputError, match="below inf"):
+        Capped(log_cap)
+
+
+def test_either_counts_can_be_what_caps():
+    """The same step: capped by the suffix counts, or by the counts of situations."""
+    step = replace(said([[[0.6, 0.3, 0.1]]], [[0.1, 0.2, 0.7]], [[True, True, True]]))
+    step = replace(step, situations=torch.tensor([[0.5, 0.25, 0.25]], dtype=torch.float64).log())
+    for against, expected in (("counts", [0.1, 0.2, 0.1]), ("situations", [0.5, 0.25, 0.1])):
+        base = Capped(0.0, against)
+        np.testing.assert_allclose(base.predict(base.start(1), step)[0].exp(), expected, atol=1e-12)

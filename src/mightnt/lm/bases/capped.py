@@ -36,8 +36,8 @@ class Capped:
     name: str = "pessimistic"
 
     def __post_init__(self) -> None:
-        if not math.isfinite(self.log_cap_nats):
-            raise InputError(f"log c is {self.log_cap_nats}; a finite number of nats is needed")
+        if not self.log_cap_nats < math.inf:
+            raise InputError(f"log c is {self.log_cap_nats}; a number of nats below inf is needed")
 
     def start(self, rows: int) -> Tensor:
         """log R = 0, shape (rows, 1)."""
