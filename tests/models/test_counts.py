@@ -62,20 +62,22 @@ def test_prediction_is_the_back_off_formula(corpus, query):
 
 
 @settings(max_examples=80, deadline=None)
-@given(corpora, st.integers(1, 4), st.integers(1, 3))
-def test_support_is_decided_by_the_longest_ample_suffix(corpus, ample, seen):
+@given(corpora, st.integers(1, 4), st.integers(1, 3), st.sampled_from([0.1, 0.3, 0.6, 1.0]))
+def test_support_is_decided_by_the_longest_ample_suffix(corpus, ample, seen, missing):
     tokens, starts, chosen = flat(corpus)
     if not chosen.any():
         return
     model = fit_counts(tokens, starts, chosen, IS_ACTION, LONGEST, STRENGTH)
     tables = obvious_counts(corpus)
     queries = suffixes_of(tokens, starts, LONGEST)
-    supported = model.supported(queries, Support(ample, seen))
+    supported = model.supported(queries, Support(ample, seen, missing))
     for row, suffix in zip(supported, queries, strict=True):
         deciding = None
         for length in range(LONGEST + 1):
             counts = tables.get(tuple(suffix[LONGEST - length :]))
-            if counts and sum(counts.values()) >= ample:
+            seen_counts = [] if counts is None else list(counts.values())
+            total, singles = sum(seen_counts), seen_counts.count(1)
+            if counts and total >= ample and (singles + 1) / (total + 1) <= missing:
                 deciding = counts
         expected = IS_ACTION if deciding is None else [deciding[x] >= seen for x in range(N_SYMBOLS)]
         assert row.tolist() == list(expected)

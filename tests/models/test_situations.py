@@ -1,5 +1,7 @@
 """Counts of situations against the obvious way: find the nearest center by hand, count what followed it."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -47,7 +49,18 @@ def test_only_what_followed_the_cluster_is_supported():
     model = fit_situations(hidden, actions, IS_ACTION, Clusters(places=100, levels=1))
     supported = model.supported(CORNERS)
     assert [np.flatnonzero(row).tolist() for row in supported] == [[1], [2], [3], [3, 4]]
-    assert not model.supported(CORNERS, seen=10_000).any()
+
+
+def test_a_cluster_that_may_still_bring_news_leaves_the_word_to_a_coarser_one():
+    """Around one corner every action was seen once: nothing is closed there but the whole."""
+    hidden = np.concatenate([np.repeat(CORNERS[:1], 60, axis=0), np.repeat(CORNERS[3:], 3, axis=0)])
+    actions = np.concatenate([np.full(60, 1), [2, 3, 4]])
+    model = fit_situations(hidden, actions, IS_ACTION, Clusters(places=30, levels=1))
+    assert [np.flatnonzero(row).tolist() for row in model.supported(CORNERS[[0, 3]])] == [[1], [1, 2, 3, 4]]
+    loose, strict = (replace(model, missing=missing) for missing in (1.0, 0.0))
+    assert [np.flatnonzero(row).tolist() for row in loose.supported(CORNERS[[0, 3]])] == [[1], [2, 3, 4]]
+    assert strict.supported(CORNERS)[:, IS_ACTION].all()
+    assert not strict.supported(CORNERS)[:, ~IS_ACTION].any()
 
 
 def test_a_place_far_from_everything_supports_nothing():
@@ -84,14 +97,14 @@ def test_adding_later_counts_the_same(n_first, n_more, seed):
 def test_same_seed_same_clusters_and_no_more_than_allowed():
     hidden, actions = around_corners(300)
     one, two = (fit_situations(hidden, actions, IS_ACTION, Clusters(places=3, most=16), seed=4) for _ in range(2))
-    assert [len(centers) for centers in one.centers] == [1, 4, 16]
+    assert [len(centers) for centers in one.centers] == [1, 2, 4, 8, 16]
     for a, b in zip(one.centers, two.centers, strict=True):
         np.testing.assert_array_equal(a, b)
 
 
 def test_one_place_is_its_own_cluster():
     model = fit_situations(CORNERS[:1], np.array([2]), IS_ACTION)
-    assert np.flatnonzero(model.supported(CORNERS[:1])[0]).tolist() == [2]
+    assert np.flatnonzero(replace(model, missing=1.0).supported(CORNERS[:1])[0]).tolist() == [2]
     assert with_farthest(model, CORNERS[:1], np.array([0]), 0.01).farthest == 0.0
 
 

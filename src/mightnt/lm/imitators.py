@@ -54,7 +54,7 @@ class ImitatorsConfig:
     """Observations that a shorter suffix is worth to a longer one."""
     support: Support = field(default_factory=Support)
     """When the counts veto a token."""
-    situation_support: Support = field(default_factory=lambda: Support(ample=50, seen=1))
+    situation_support: Support = field(default_factory=lambda: Support(ample=20, seen=1, missing=0.02))
     """When the suffix counts veto a token beside the counts of situations."""
     clusters: Clusters = field(default_factory=Clusters)
     """How fine situations are told apart."""
@@ -314,7 +314,7 @@ def save_imitators(imitators: Imitators, folder: Path, config: dict[str, Any], s
             "support": asdict(imitators.support),
             "log_weights": imitators.log_weights,
             "log_cap_nats": imitators.log_cap_nats,
-            "situations": {"strength": imitators.situations.strength, "farthest": imitators.situations.farthest},
+            "situations": {name: getattr(imitators.situations, name) for name in ("strength", "missing", "farthest")},
             "situation_support": asdict(imitators.situation_support),
             "situation_log_cap_nats": imitators.situation_log_cap_nats,
             "summary": imitators.summary,
@@ -386,12 +386,12 @@ def situation_arrays(situations: SituationCounts) -> dict[str, NDArray[Any]]:
 
 
 def situations_from(
-    arrays: dict[str, NDArray[Any]], is_action: NDArray[np.bool_], strength: float, farthest: float
+    arrays: dict[str, NDArray[Any]], is_action: NDArray[np.bool_], strength: float, missing: float, farthest: float
 ) -> SituationCounts:
     """The counts of situations of these arrays."""
     n_levels = sum(name.startswith("centers.") for name in arrays)
     centers = tuple(arrays[f"centers.{level}"] for level in range(n_levels))
-    return SituationCounts(centers, tables_from(arrays), is_action, strength, farthest)
+    return SituationCounts(centers, tables_from(arrays), is_action, strength, missing, farthest)
 
 
 def table_arrays(tables: Sequence[SuffixTable]) -> dict[str, NDArray[Any]]:
@@ -399,7 +399,7 @@ def table_arrays(tables: Sequence[SuffixTable]) -> dict[str, NDArray[Any]]:
     return {
         f"{level}.{name}": np.ascontiguousarray(value)
         for level, table in enumerate(tables)
-        for name, value in vars(table).items()
+        for name, value in ((field, getattr(table, field)) for field in SuffixTable.__dataclass_fields__)
     }
 
 

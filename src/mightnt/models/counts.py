@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +39,19 @@ class SuffixTable:
     totals: FloatArray
     """Sum of each row, shape (rows,)."""
 
+    @cached_property
+    def singles(self) -> FloatArray:
+        """How many actions of each row were seen exactly once, shape (rows,)."""
+        once = np.concatenate([[0.0], np.cumsum(self.counts == 1.0)])
+        return np.asarray(once[self.row_starts[1:]] - once[self.row_starts[:-1]])
+
+    def new_share(self, rows: IntArray) -> FloatArray:
+        """(actions seen once + 1) / (total + 1): how likely the next action of these rows is a new one.
+
+        Kind: estimate. Paper: Good (1953), after Turing; the two ones are caution where nothing was seen once.
+        """
+        return np.asarray((self.singles[rows] + 1.0) / (self.totals[rows] + 1.0))
+
     def find(self, keys: KeyArray) -> tuple[IntArray, IntArray]:
         """``(which queries were found, their rows)``."""
         rows = np.searchsorted(self.keys, keys)
@@ -61,6 +75,8 @@ class Support:
     """A suffix is ample when it was seen at least this often; the longest ample one decides."""
     seen: int = 2
     """A token has support when it followed the deciding suffix at least this often."""
+    missing: float = 1.0
+    """And a suffix is ample only where a new token would follow it with at most this chance (``SuffixTable.new_share``)."""
 
 
 @dataclass(frozen=True)
@@ -103,10 +119,10 @@ class SuffixCounts:
         for length, keys in enumerate(self.keys(suffixes)):
             table = self.tables[length]
             found, rows = table.find(keys)
-            ample = table.totals[rows] >= rule.ample
-            found, rows = found[ample], rows[ample]
             if not len(found):
                 break
+            ample = (table.totals[rows] >= rule.ample) & (table.new_share(rows) <= rule.missing)
+            found, rows = found[ample], rows[ample]
             supported[found] = False
             owner, entry = table.entries(rows)
             seen = table.counts[entry] >= rule.seen

@@ -28,11 +28,11 @@ SAMPLE_PER_CLUSTER = 50
 class Clusters:
     """How fine clusters are."""
 
-    places: int = 150
+    places: int = 40
     """Demonstrated places a cluster holds, in the mean, on the finest level."""
-    levels: int = 3
+    levels: int = 5
     """Levels of clusters."""
-    coarser: int = 4
+    coarser: int = 2
     """How many times fewer clusters the next coarser level has."""
     most: int = 1024
     """Clusters of the finest level, at most."""
@@ -62,6 +62,8 @@ class SituationCounts:
     """Which tokens can be chosen at all, shape (n_symbols,)."""
     strength: float
     """Observations that a coarser level is worth to a finer one."""
+    missing: float = 0.02
+    """Chance of a new token up to which a cluster is closed."""
     farthest: float = float("inf")
     """Distance to the nearest finest center beyond which a place is unlike any demonstrated one."""
 
@@ -69,15 +71,21 @@ class SituationCounts:
         """Log-probabilities of the next action, backed off from fine to coarse to uniform, shape (n, n_symbols)."""
         return backed_off(self.tables, self.keys(hidden), self.is_action, self.strength)
 
-    def supported(self, hidden: Vectors, seen: int = 1) -> BoolArray:
-        """Which tokens followed the finest cluster at least ``seen`` times, shape (n, n_symbols); none where it is too far."""
-        number, distance = nearest(hidden, self.centers[-1])
-        table = self.tables[-1]
-        found, rows = table.find(number.astype(np.uint64))
-        supported = np.zeros((len(hidden), len(self.is_action)), dtype=bool)
-        owner, entry = table.entries(rows)
-        kept = (table.counts[entry] >= seen) & (distance[found[owner]] <= self.farthest)
-        supported[found[owner[kept]], table.actions[entry[kept]]] = True
+    def supported(self, hidden: Vectors) -> BoolArray:
+        """Which tokens were ever chosen in a situation like this one, shape (n, n_symbols).
+
+        The finest cluster that is closed decides: one where a new token would come with a chance of at most ``missing``
+        (``SuffixTable.new_share``). With no closed cluster every action is supported; farther than ``farthest`` none is.
+        """
+        supported = np.repeat(self.is_action[None], len(hidden), axis=0)
+        for table, keys in zip(self.tables, self.keys(hidden), strict=True):
+            found, rows = table.find(keys)
+            closed = table.new_share(rows) <= self.missing
+            found, rows = found[closed], rows[closed]
+            supported[found] = False
+            owner, entry = table.entries(rows)
+            supported[found[owner], table.actions[entry]] = True
+        supported[nearest(hidden, self.centers[-1])[1] > self.farthest] = False
         return supported
 
     def keys(self, hidden: Vectors) -> list[NDArray[np.uint64]]:

@@ -208,6 +208,17 @@ def test_settings_that_mean_nothing_are_refused(tmp_path):
         open_corpus(tmp_path, longest=-1)
 
 
+def test_a_rule_about_new_tokens_is_refused():
+    model = opened((np.array([1, 2]), np.array([0, 2]), np.array([True, True])), 2)
+    suffix = np.array([[BEFORE_START, 1]])
+    for ask in (
+        lambda rule: model.supported(suffix, rule),
+        lambda rule: model.supported_at(suffix, suffix[:, 1:], rule),
+    ):
+        with pytest.raises(InputError, match="missing"):
+            ask(Support(1, 1, 0.5))
+
+
 def test_opening_loads_nothing_but_the_small_arrays(tmp_path):
     build_corpus(*DEMONSTRATIONS, IS_ACTION, tmp_path)
     ours = open_corpus(tmp_path)

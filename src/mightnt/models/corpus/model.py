@@ -91,6 +91,7 @@ class CorpusCounts:
         A token is supported unless the longest ample suffix has hardly ever been followed by it. With no ample suffix,
         not even the empty one, every action is supported.
         """
+        refuse_missing(rule)
         matches = self.matches(suffixes, rule.ample)
         supported = (matches.lengths < 0)[:, None] & self.is_action
         found = self.counts(matches.slices)
@@ -101,6 +102,7 @@ class CorpusCounts:
     def supported_at(self, suffixes: IntArray, tokens: IntArray, rule: Support) -> BoolArray:
         """Whether these ``tokens`` (n, any) are supported, as ``supported`` says, without the others."""
         tokens = self.checked(tokens, 0)
+        refuse_missing(rule)
         matches = self.matches(suffixes, rule.ample)
         seen = self.counts_of(matches.slices, tokens) >= max(rule.seen, 1)
         return np.where((matches.lengths < 0)[:, None], self.is_action[tokens], seen)
@@ -215,3 +217,9 @@ def open_corpus(folder: Path, longest: int | None = 4, strength: float = 2.0, ch
         longest=longest,
         strength=strength,
     )
+
+
+def refuse_missing(rule: Support) -> None:
+    """A rule that asks how likely a new token is needs the count of single ones, which no slice keeps."""
+    if rule.missing < 1.0:
+        raise InputError(f"{rule}: counts over a corpus know no `missing`; use 1.0, or models.counts")
