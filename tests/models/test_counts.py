@@ -76,8 +76,8 @@ def test_support_is_decided_by_the_longest_ample_suffix(corpus, ample, seen, mis
         for length in range(LONGEST + 1):
             counts = tables.get(tuple(suffix[LONGEST - length :]))
             seen_counts = [] if counts is None else list(counts.values())
-            total, singles = sum(seen_counts), seen_counts.count(1)
-            if counts and total >= ample and (singles + 1) / (total + 1) <= missing:
+            total, rare = sum(seen_counts), sum(count for count in seen_counts if count <= seen)
+            if counts and total >= ample and (rare + 1) / (total + 1) <= missing:
                 deciding = counts
         expected = IS_ACTION if deciding is None else [deciding[x] >= seen for x in range(N_SYMBOLS)]
         assert row.tolist() == list(expected)

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mightnt.errors import InputError
+from mightnt.models.counts import Support
 from mightnt.models.situations import Clusters, add_situations, fit_situations, nearest, with_farthest
 
 IS_ACTION = np.array([False, True, True, True, True])
@@ -52,15 +53,23 @@ def test_only_what_followed_the_cluster_is_supported():
 
 
 def test_a_cluster_that_may_still_bring_news_leaves_the_word_to_a_coarser_one():
-    """Around one corner every action was seen once: nothing is closed there but the whole."""
-    hidden = np.concatenate([np.repeat(CORNERS[:1], 60, axis=0), np.repeat(CORNERS[3:], 3, axis=0)])
-    actions = np.concatenate([np.full(60, 1), [2, 3, 4]])
+    """Around one corner every action was seen twice: nothing is closed there but the whole."""
+    hidden = np.concatenate([np.repeat(CORNERS[:1], 400, axis=0), np.repeat(CORNERS[3:], 6, axis=0)])
+    actions = np.concatenate([np.full(400, 1), [2, 3, 4, 2, 3, 4]])
     model = fit_situations(hidden, actions, IS_ACTION, Clusters(places=30, levels=1))
     assert [np.flatnonzero(row).tolist() for row in model.supported(CORNERS[[0, 3]])] == [[1], [1, 2, 3, 4]]
-    loose, strict = (replace(model, missing=missing) for missing in (1.0, 0.0))
+    loose, strict = (replace(model, rule=Support(1, 2, missing)) for missing in (1.0, 0.0))
     assert [np.flatnonzero(row).tolist() for row in loose.supported(CORNERS[[0, 3]])] == [[1], [2, 3, 4]]
     assert strict.supported(CORNERS)[:, IS_ACTION].all()
     assert not strict.supported(CORNERS)[:, ~IS_ACTION].any()
+
+
+def test_a_slip_among_many_is_no_support():
+    """Seen once among two hundred, it would hardly be missed; among ten it might, and the whole then decides."""
+    hidden = np.concatenate([np.repeat(CORNERS[:1], 200, axis=0), np.repeat(CORNERS[3:], 10, axis=0)])
+    actions = np.concatenate([np.full(199, 1), [2], np.full(9, 3), [4]])
+    model = fit_situations(hidden, actions, IS_ACTION, Clusters(places=50, levels=1))
+    assert [np.flatnonzero(row).tolist() for row in model.supported(CORNERS[[0, 3]])] == [[1], [1, 3]]
 
 
 def test_a_place_far_from_everything_supports_nothing():
@@ -104,7 +113,7 @@ def test_same_seed_same_clusters_and_no_more_than_allowed():
 
 def test_one_place_is_its_own_cluster():
     model = fit_situations(CORNERS[:1], np.array([2]), IS_ACTION)
-    assert np.flatnonzero(replace(model, missing=1.0).supported(CORNERS[:1])[0]).tolist() == [2]
+    assert np.flatnonzero(replace(model, rule=Support(1, 1, 1.0)).supported(CORNERS[:1])[0]).tolist() == [2]
     assert with_farthest(model, CORNERS[:1], np.array([0]), 0.01).farthest == 0.0
 
 

@@ -36,7 +36,7 @@ from mightnt.models.situations import Clusters, SituationCounts, Vectors, fit_si
 from mightnt.prediction import FloatArray
 from mightnt.provenance import provenance
 
-VERSION = 2
+VERSION = 3
 """Of the folder."""
 BASES = ("none", "single", "mixture", "pessimistic", "pessimistic-minimum", "situations", "counts", "known")
 """Names of the bases, as on the command line and in records."""
@@ -54,7 +54,7 @@ class ImitatorsConfig:
     """Observations that a shorter suffix is worth to a longer one."""
     support: Support = field(default_factory=Support)
     """When the counts veto a token."""
-    situation_support: Support = field(default_factory=lambda: Support(ample=20, seen=1, missing=0.02))
+    situation_support: Support = field(default_factory=lambda: Support(ample=20, seen=2, missing=0.02))
     """When the suffix counts veto a token beside the counts of situations."""
     clusters: Clusters = field(default_factory=Clusters)
     """How fine situations are told apart."""
@@ -314,7 +314,10 @@ def save_imitators(imitators: Imitators, folder: Path, config: dict[str, Any], s
             "support": asdict(imitators.support),
             "log_weights": imitators.log_weights,
             "log_cap_nats": imitators.log_cap_nats,
-            "situations": {name: getattr(imitators.situations, name) for name in ("strength", "missing", "farthest")},
+            "situations": {
+                **{name: getattr(imitators.situations, name) for name in ("strength", "farthest")},
+                "rule": asdict(imitators.situations.rule),
+            },
             "situation_support": asdict(imitators.situation_support),
             "situation_log_cap_nats": imitators.situation_log_cap_nats,
             "summary": imitators.summary,
@@ -386,12 +389,16 @@ def situation_arrays(situations: SituationCounts) -> dict[str, NDArray[Any]]:
 
 
 def situations_from(
-    arrays: dict[str, NDArray[Any]], is_action: NDArray[np.bool_], strength: float, missing: float, farthest: float
+    arrays: dict[str, NDArray[Any]],
+    is_action: NDArray[np.bool_],
+    strength: float,
+    rule: dict[str, Any],
+    farthest: float,
 ) -> SituationCounts:
     """The counts of situations of these arrays."""
     n_levels = sum(name.startswith("centers.") for name in arrays)
     centers = tuple(arrays[f"centers.{level}"] for level in range(n_levels))
-    return SituationCounts(centers, tables_from(arrays), is_action, strength, missing, farthest)
+    return SituationCounts(centers, tables_from(arrays), is_action, strength, Support(**rule), farthest)
 
 
 def table_arrays(tables: Sequence[SuffixTable]) -> dict[str, NDArray[Any]]:

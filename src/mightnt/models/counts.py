@@ -39,18 +39,23 @@ class SuffixTable:
     totals: FloatArray
     """Sum of each row, shape (rows,)."""
 
-    @cached_property
-    def singles(self) -> FloatArray:
-        """How many actions of each row were seen exactly once, shape (rows,)."""
-        once = np.concatenate([[0.0], np.cumsum(self.counts == 1.0)])
-        return np.asarray(once[self.row_starts[1:]] - once[self.row_starts[:-1]])
+    def rare_share(self, rows: IntArray, seen: int) -> FloatArray:
+        """How likely the next action of these rows is one that was seen fewer than ``seen`` times, shape of ``rows``.
 
-    def new_share(self, rows: IntArray) -> FloatArray:
-        """(actions seen once + 1) / (total + 1): how likely the next action of these rows is a new one.
+            (observations of actions seen at most ``seen`` times + 1) / (total + 1)
 
-        Kind: estimate. Paper: Good (1953), after Turing; the two ones are caution where nothing was seen once.
+        Left out, an observation of an action seen r times meets r - 1 others; for ``seen`` = 1 this is the chance of a new
+        action. The two ones are caution where nothing is rare. Kind: estimate (leave one out). Paper: Good (1953).
         """
-        return np.asarray((self.singles[rows] + 1.0) / (self.totals[rows] + 1.0))
+        if seen not in self.rare:
+            sums = np.concatenate([[0.0], np.cumsum(np.where(self.counts <= seen, self.counts, 0.0))])
+            self.rare[seen] = sums[self.row_starts[1:]] - sums[self.row_starts[:-1]]
+        return np.asarray((self.rare[seen][rows] + 1.0) / (self.totals[rows] + 1.0))
+
+    @cached_property
+    def rare(self) -> dict[int, FloatArray]:
+        """Observations of actions seen at most so many times, shape (rows,); filled as asked for."""
+        return {}
 
     def find(self, keys: KeyArray) -> tuple[IntArray, IntArray]:
         """``(which queries were found, their rows)``."""
@@ -69,14 +74,17 @@ class SuffixTable:
 
 @dataclass(frozen=True)
 class Support:
-    """When the demonstrations speak clearly enough to say "never": the rule of the support veto."""
+    """When the demonstrations speak clearly enough to say "never": the rule of the support veto.
+
+    Of the suffixes (or situations) of a place, the longest (the finest) that is closed decides, and only there.
+    """
 
     ample: int = 50
-    """A suffix is ample when it was seen at least this often; the longest ample one decides."""
+    """To be closed it was seen at least this often."""
     seen: int = 2
-    """A token has support when it followed the deciding suffix at least this often."""
+    """A token has support when it followed the deciding one at least this often."""
     missing: float = 1.0
-    """And a suffix is ample only where a new token would follow it with at most this chance (``SuffixTable.new_share``)."""
+    """To be closed, a token without support would follow with at most this chance (``SuffixTable.rare_share``)."""
 
 
 @dataclass(frozen=True)
@@ -112,27 +120,33 @@ class SuffixCounts:
     def supported(self, suffixes: IntArray, rule: Support) -> BoolArray:
         """Which tokens the demonstrations support after each suffix, shape (n, n_symbols).
 
-        A token is supported unless the longest ample suffix has hardly ever been followed by it. With no ample suffix,
-        not even the empty one, every action is supported.
+        Kind: exact given its counts. Cost: a binary search a length and row, plus the entries found.
         """
-        supported = np.repeat(self.is_action[None], len(suffixes), axis=0)
-        for length, keys in enumerate(self.keys(suffixes)):
-            table = self.tables[length]
-            found, rows = table.find(keys)
-            if not len(found):
-                break
-            ample = (table.totals[rows] >= rule.ample) & (table.new_share(rows) <= rule.missing)
-            found, rows = found[ample], rows[ample]
-            supported[found] = False
-            owner, entry = table.entries(rows)
-            seen = table.counts[entry] >= rule.seen
-            supported[found[owner[seen]], table.actions[entry[seen]]] = True
-        return supported
+        return supported_by(self.tables, self.keys(suffixes), self.is_action, rule)
 
     def keys(self, suffixes: IntArray) -> list[KeyArray]:
         """Packed keys of the suffixes of length 0, 1, ..., longest; each of shape (n,)."""
         codes = np.where(suffixes == BEFORE_START, 0, self.token_codes[suffixes]).astype(np.uint64)
         return pack(codes, self.longest, int(self.token_codes.max(initial=1)) + 1)
+
+
+def supported_by(
+    tables: Sequence[SuffixTable], keys: Sequence[KeyArray], is_action: BoolArray, rule: Support
+) -> BoolArray:
+    """Which actions ``rule`` supports, shape (n, n_symbols): the last table with a closed row under its keys decides.
+
+    With no closed row at all, every action is supported.
+    """
+    supported = np.repeat(is_action[None], len(keys[0]), axis=0)
+    for table, key in zip(tables, keys, strict=True):
+        found, rows = table.find(key)
+        closed = (table.totals[rows] >= rule.ample) & (table.rare_share(rows, rule.seen) <= rule.missing)
+        found, rows = found[closed], rows[closed]
+        supported[found] = False
+        owner, entry = table.entries(rows)
+        seen = table.counts[entry] >= rule.seen
+        supported[found[owner[seen]], table.actions[entry[seen]]] = True
+    return supported
 
 
 def backed_off(

@@ -15,11 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mightnt.errors import InputError
-from mightnt.models.counts import BoolArray, IntArray, SuffixTable, backed_off, sum_pairs
+from mightnt.models.counts import BoolArray, IntArray, SuffixTable, Support, backed_off, sum_pairs, supported_by
 from mightnt.prediction import FloatArray
 
 Vectors = NDArray[np.float32]
 
+CLOSED = Support(ample=1, seen=2, missing=0.02)
+"""Chance enough: a cluster vetoes what it saw less than twice if that would come with a chance of at most 2%."""
 SAMPLE_PER_CLUSTER = 50
 """Places a cluster that the centers are found from; all places are counted."""
 
@@ -62,8 +64,8 @@ class SituationCounts:
     """Which tokens can be chosen at all, shape (n_symbols,)."""
     strength: float
     """Observations that a coarser level is worth to a finer one."""
-    missing: float = 0.02
-    """Chance of a new token up to which a cluster is closed."""
+    rule: Support = CLOSED
+    """When a cluster vetoes a token."""
     farthest: float = float("inf")
     """Distance to the nearest finest center beyond which a place is unlike any demonstrated one."""
 
@@ -72,19 +74,11 @@ class SituationCounts:
         return backed_off(self.tables, self.keys(hidden), self.is_action, self.strength)
 
     def supported(self, hidden: Vectors) -> BoolArray:
-        """Which tokens were ever chosen in a situation like this one, shape (n, n_symbols).
+        """Which tokens were chosen in situations like this one, shape (n, n_symbols).
 
-        The finest cluster that is closed decides: one where a new token would come with a chance of at most ``missing``
-        (``SuffixTable.new_share``). With no closed cluster every action is supported; farther than ``farthest`` none is.
+        The finest cluster that is closed decides (``rule``); farther than ``farthest`` nothing is supported.
         """
-        supported = np.repeat(self.is_action[None], len(hidden), axis=0)
-        for table, keys in zip(self.tables, self.keys(hidden), strict=True):
-            found, rows = table.find(keys)
-            closed = table.new_share(rows) <= self.missing
-            found, rows = found[closed], rows[closed]
-            supported[found] = False
-            owner, entry = table.entries(rows)
-            supported[found[owner], table.actions[entry]] = True
+        supported = supported_by(self.tables, self.keys(hidden), self.is_action, self.rule)
         supported[nearest(hidden, self.centers[-1])[1] > self.farthest] = False
         return supported
 
