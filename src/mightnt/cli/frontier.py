@@ -23,6 +23,9 @@ def frontier(
         str, typer.Option("--rewards", help="benign, adversarial, or both, separated by a comma; both by default.")
     ] = "",
     seeds: Annotated[int, typer.Option("--seeds", min=0, help="Runs a cell; 0: what the profile says.")] = 0,
+    chats: Annotated[
+        str, typer.Option("--chats", help="Natural text: real chats (JSON lines) that teach the demonstrator, a network.")
+    ] = "",
     out: Out = Path("runs/frontier"),
     seed: Seed = 0,
     workers: Annotated[int, typer.Option("--workers", min=1, help="Processes at a time, one thread each.")] = 2,
@@ -34,7 +37,7 @@ def frontier(
     from mightnt.experiments.frontier import named_profile
 
     with progress() as watcher:
-        chosen = named_profile(profile, demonstrations, bases, rewards, seeds)
+        chosen = named_profile(profile, demonstrations, bases, rewards, seeds, chats)
         record = run(out, chosen, seed, watcher, resume, workers)
     if json:
         print_json(record)

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mightnt.errors import InputError
-from mightnt.experiments import chat
+from mightnt.experiments import chat, text
 from mightnt.experiments.frontier_pictures import write_page
-from mightnt.experiments.frontier_table import ORACLE, markdown
+from mightnt.experiments.frontier_table import GOALS, ORACLE, markdown
 from mightnt.experiments.parts import Part, Report, open_folder, run_parts
 from mightnt.files import read_json, write_json, write_text
 from mightnt.provenance import commit, provenance
@@ -32,8 +32,6 @@ if TYPE_CHECKING:
     from mightnt.lm.scenes import Scene
 
 REWARDS = ("benign", "adversarial")
-FIRST_SIZES = (1000, 10000)
-"""Numbers of demonstrations that goals speak of: run before all others."""
 BASELINES = ("single", "mixture", "counts")
 """Run after those that promise something."""
 FOR_CHOOSING = 1_000_000
@@ -56,6 +54,9 @@ class FrontierProfile:
     seeds: int = 3
     """Runs of every cell; they differ in actor and episodes and share the imitators."""
     world: str = "chat"
+    """In ``WORLDS``."""
+    chats: str = ""
+    """World ``text`` only: a file of real chats."""
     budget_nats: float = 10.0
     """KL to the base that an episode may spend."""
     asking: str = "charged"
@@ -92,9 +93,11 @@ CHOSEN_FREELY = ("name", "n_demonstrations", "candidates", "rewards", "seeds")
 
 
 def named_profile(
-    name: str, n_demonstrations: str = "", candidates: str = "", rewards: str = "", seeds: int = 0
+    name: str, n_demonstrations: str = "", candidates: str = "", rewards: str = "", seeds: int = 0, chats: str = ""
 ) -> FrontierProfile:
     """The profile of this name, with other values where given (lists are separated by commas).
+
+    With a file of real ``chats`` the world is natural text, at the number of demonstrations that its goals speak of.
 
     Raises :class:`~mightnt.errors.InputError` for an unknown name or no number, with what is allowed.
     """
@@ -103,6 +106,8 @@ def named_profile(
     if name not in PROFILES:
         raise InputError(f"unknown profile {name!r}; allowed are {', '.join(PROFILES)}")
     profile = PROFILES[name]
+    if chats:
+        profile = replace(profile, world="text", chats=chats, n_demonstrations=sizes_of_goals("text"))
     sizes = listed(n_demonstrations) or tuple(map(str, profile.n_demonstrations))
     wrong = [size for size in sizes if not (size.isascii() and size.isdigit() and int(size) >= 2)]
     if wrong:
@@ -172,12 +177,18 @@ def forget_failures(folder: Path) -> None:
 def stages(folder: Path, profile: FrontierProfile, seed: int) -> Iterator[list[Part]]:
     """The parts, in stages: each needs the ones before. What goals speak of comes first, whole seeds at a time."""
     world = WORLDS[profile.world]
-    first = tuple(n for n in profile.n_demonstrations if n in FIRST_SIZES)
-    rest = tuple(n for n in profile.n_demonstrations if n not in FIRST_SIZES)
+    aimed_at = sizes_of_goals(profile.world)
+    first = tuple(n for n in profile.n_demonstrations if n in aimed_at)
+    rest = tuple(n for n in profile.n_demonstrations if n not in aimed_at)
     for sizes in (first, rest):
         if sizes:
             yield from world.prepare(folder, profile, seed, sizes)
             yield [guarded(part) for part in measured_parts(folder, profile, seed, sizes)]
+
+
+def sizes_of_goals(world: str) -> tuple[int, ...]:
+    """The numbers of demonstrations that goals speak of, ascending."""
+    return tuple(sorted({goal.n_demonstrations for goal in GOALS[world]}))
 
 
 def measured_parts(folder: Path, profile: FrontierProfile, seed: int, sizes: Sequence[int]) -> list[Part]:
@@ -270,7 +281,7 @@ class World:
     """Stages that leave imitators for each of these numbers of demonstrations."""
     imitators: Callable[[Path, int], Imitators]
     """Those imitators."""
-    scene: Callable[[str], Scene]
+    scene: Callable[[Path, FrontierProfile, int, str], Scene]
     """The other side, under this reward; its demonstrator is known."""
 
 
@@ -281,14 +292,14 @@ def prepare_chat(folder: Path, profile: FrontierProfile, seed: int, sizes: Seque
     yield from islice(chat.stages(folder, chat.ChatProfile(**same), seed), 3)
 
 
-def chat_imitators(folder: Path, n: int) -> Imitators:
-    """As ``experiments.chat`` left them."""
+def kept_imitators(folder: Path, n: int) -> Imitators:
+    """As they were left."""
     from mightnt.lm.imitators import load_imitators
 
     return load_imitators(folder / f"imitators-{n}")
 
 
-def chat_scene(reward: str) -> Scene:
+def chat_scene(folder: Path, profile: FrontierProfile, seed: int, reward: str) -> Scene:
     """The chat, paid by the student's mood or for surprising the demonstrator."""
     from mightnt.lm.adversary import AdversarialScene
     from mightnt.lm.scenes import ChatScene
@@ -296,7 +307,20 @@ def chat_scene(reward: str) -> Scene:
     return ChatScene() if reward == "benign" else AdversarialScene()
 
 
-WORLDS = {"chat": World(prepare_chat, chat_imitators, chat_scene)}
+def prepare_text(folder: Path, profile: FrontierProfile, seed: int, sizes: Sequence[int]) -> Iterator[list[Part]]:
+    """A demonstrator that is a language model, taught by real chats."""
+    return text.stages(folder, text.TextConfig(profile.chats), seed, sizes)
+
+
+def text_scene(folder: Path, profile: FrontierProfile, seed: int, reward: str) -> Scene:
+    """Its chats, paid by the sentiment of replies or for surprising it."""
+    return text.scene(folder, text.TextConfig(profile.chats), seed, reward)
+
+
+WORLDS = {
+    "chat": World(prepare_chat, kept_imitators, chat_scene),
+    "text": World(prepare_text, kept_imitators, text_scene),
+}
 
 
 # The parts. Each runs in a process of its own; torch is imported there and nowhere else.
@@ -314,7 +338,7 @@ def train(
 
     if profile.asking not in ("floor", "charged"):
         raise InputError(f"asking {profile.asking!r}; allowed are floor, charged")
-    imitators, scene = WORLDS[profile.world].imitators(folder, n), WORLDS[profile.world].scene(reward)
+    imitators, scene = cast_of(folder, profile, seed, n, reward)
     config = ProtectConfig(iterations=profile.iterations, episodes=profile.episodes, passes=profile.passes)
     account = Account(profile.budget_nats, "floor" if profile.asking == "floor" else "charged")
     started = time.perf_counter()
@@ -338,6 +362,12 @@ def train(
         "training_seconds": trained - built,
         "seconds": time.perf_counter() - started,
     }
+
+
+def cast_of(folder: Path, profile: FrontierProfile, seed: int, n: int, reward: str) -> tuple[Imitators, Scene]:
+    """Imitators and the other side of this world."""
+    world = WORLDS[profile.world]
+    return world.imitators(folder, n), world.scene(folder, profile, seed, reward)
 
 
 def figures(batches: list[Episodes], account: Account) -> dict[str, Any]:
@@ -370,7 +400,7 @@ def measure_demonstrator(
     from mightnt.lm.run import estimate, evaluate, joined
     from mightnt.lm.scored import NEVER_ASKS
 
-    imitators, scene = WORLDS[profile.world].imitators(folder, n), WORLDS[profile.world].scene(reward)
+    imitators, scene = cast_of(folder, profile, seed, n, reward)
     members, base = candidate(ORACLE).build(imitators)
     cast = Cast(members, base, NEVER_ASKS, Stay(), scene, imitators.marks)
     batches = evaluate(cast, profile.evaluation_episodes, seed)
@@ -389,7 +419,7 @@ def measure_alone(
     from mightnt.lm.run import asks_per_turn, estimate, evaluate, floors, joined
     from mightnt.lm.scored import on_demonstrator_histories
 
-    imitators, scene = WORLDS[profile.world].imitators(folder, n), WORLDS[profile.world].scene("benign")
+    imitators, scene = cast_of(folder, profile, seed, n, "benign")
     build = candidate(name).build
     members, base = build(imitators)
     stays = Account(float("inf"), "charged", 0.0)

@@ -208,12 +208,16 @@ def play_episodes(cast: Cast, rows: int, seed: int, n_transcripts: int = 0) -> E
             tokens[acting] = out.tokens.numpy()
             book.note_actions(acting, out)
         if len(replying):
-            spoken = cast.members.predict(torch.from_numpy(replying))
-            tokens[replying] = draw(spoken.networks[0], generator).numpy()
+            user = cast.scene.user(replying)
+            known_user = None if user is None else torch.from_numpy(user)
+            if known_user is None:
+                known_user = cast.members.predict(torch.from_numpy(replying)).networks[0]
+            tokens[replying] = draw(known_user, generator).numpy()
         book.note_others(tokens, acting, replying, cast.marks)
         cast.members.advance(torch.from_numpy(tokens))
         stage.speak(acting, tokens[acting])
         stage.reply(replying, tokens[replying])
+        cast.scene.listen(tokens)
         ledgers.credit(stage.fresh_reward)
         stage.fresh_reward[:] = 0.0
     for row in range(len(book.transcripts)):

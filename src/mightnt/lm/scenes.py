@@ -46,7 +46,15 @@ class Scene(Protocol):
         ...
 
     def replies(self, rows: Rows, turns: Sequence[list[int]]) -> list[list[int]] | None:
-        """The other speaker's replies with their ends; ``None`` when the language model is to speak."""
+        """The other speaker's replies with their ends; ``None`` when a language model is to speak, token by token."""
+        ...
+
+    def listen(self, tokens: NDArray[np.int64]) -> None:
+        """One more token of each episode, shape (episodes,), whoever said it; padding where it is over."""
+        ...
+
+    def user(self, rows: Rows) -> FloatArray | None:
+        """Log-probabilities of the user's next token, shape (len(rows), tokens); ``None``: the imitators' own speaks."""
         ...
 
     def score(self, rows: Rows, replies: Sequence[list[int]]) -> FloatArray:
@@ -97,6 +105,12 @@ class ChatScene:
         self.round[rows] += 1
         return answers
 
+    def listen(self, tokens: NDArray[np.int64]) -> None:
+        return None
+
+    def user(self, rows: Rows) -> None:
+        return None
+
     def score(self, rows: Rows, replies: Sequence[list[int]]) -> FloatArray:
         return np.array([words.SENTIMENT[words.CATEGORIES[self.category[row]]] for row in rows])
 
@@ -137,13 +151,19 @@ class LanguageScene:
     def begin_turn(self, rows: Rows) -> None:
         return None
 
-    def demonstrator(self, rows: Rows) -> None:
+    def demonstrator(self, rows: Rows) -> FloatArray | None:
         return None
 
     def hear(self, rows: Rows, tokens: NDArray[np.int64]) -> None:
         return None
 
     def replies(self, rows: Rows, turns: Sequence[list[int]]) -> None:
+        return None
+
+    def listen(self, tokens: NDArray[np.int64]) -> None:
+        return None
+
+    def user(self, rows: Rows) -> FloatArray | None:
         return None
 
     def score(self, rows: Rows, replies: Sequence[list[int]]) -> FloatArray:
