@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -18,15 +19,19 @@ from mightnt.lm.imitators import (
     ImitatorsConfig,
     action_mask,
     calibrate,
+    closed_on,
     dialogue_of,
     fit_suffix_counts,
     load_imitators,
     member_scores,
     save_imitators,
+    share_of_turns,
+    states_before_actions,
     summarize,
 )
 from mightnt.lm.scoring import token_log_probs
 from mightnt.lm.tokens import encode, word_tokenizer
+from mightnt.models.counts import Support
 from mightnt.worlds.chat import words
 
 
@@ -219,3 +224,36 @@ def test_one_held_out_dialogue_has_no_standard_error():
         np.array([[-1.0]] * 2), np.array([[-1.0] * 2]), np.zeros(1, int), np.ones(1, int), np.log([0.5] * 2), 0.0
     )
     assert all(member["standard_error_per_dialogue"] is None for member in summary["members"])
+
+
+def test_the_veto_of_situations_is_as_strict_as_held_out_turns_allow(imitators):
+    """The first value that vetoes few enough turns is taken; the last of all closes nothing and vetoes nothing."""
+    check, values = encode(imitators.tokenizer, imitators.held_out), (1.0, 0.3, 0.1, 0.0)
+    hidden = states_before_actions(imitators.networks[0], check)
+    endless = replace(imitators.situations, farthest=math.inf)
+
+    def vetoed(missing, rate):
+        config = ImitatorsConfig(situation_support=Support(1, 2), missing=missing, missing_rate=rate)
+        situations, support, said = closed_on(check, endless, hidden, imitators.counts, config)
+        assert situations.rule.missing == support.missing
+        return support.missing, share_of_turns(check, np.isnan(said))
+
+    each = [vetoed((value,), 0.0)[1] for value in values]
+    assert each == sorted(each, reverse=True)
+    assert each[0] > each[-1] == 0.0
+    for rate in (0.0, 0.02, each[1], 1.0):
+        taken, share = vetoed(values, rate)
+        assert taken == next(value for value, of in zip(values, each, strict=True) if of <= rate)
+        assert share <= rate
+    assert imitators.summary["situation_vetoed_turns"] <= 0.02
+    assert imitators.summary["situation_missing"] == imitators.situation_support.missing
+
+
+def test_a_turn_counts_once(imitators):
+    check = encode(imitators.tokenizer, imitators.held_out)
+    n = int(check.is_action.sum())
+    assert share_of_turns(check, np.ones(n, dtype=bool)) == 1.0
+    assert share_of_turns(check, np.zeros(n, dtype=bool)) == 0.0
+    one = np.zeros(n, dtype=bool)
+    one[:2] = True
+    assert share_of_turns(check, one) == pytest.approx(1 / check.n_action_turns)

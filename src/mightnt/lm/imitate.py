@@ -214,6 +214,11 @@ def warnings(imitators: Imitators) -> list[str]:
         found.append(
             f"only {turns} held-out turns: a cap meant for {rate:.0%} of turns is promised to {promised:.1%} only"
         )
+    if imitators.summary["situation_missing"] == 0:
+        found.append(
+            "no situation is known well enough to veto a word at few held-out turns: the base `situations` vetoes by distance "
+            "alone; more demonstrations help"
+        )
     rows: dict[str, Any] = {row["name"]: row["held_out_nats_per_token"] for row in imitators.summary["members"]}
     if rows["counts"] > rows["network-0"] + 1.0:
         found.append(

@@ -7,7 +7,7 @@ fails as a pessimistic base, together they hold (docs/results.md).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -54,8 +54,12 @@ class ImitatorsConfig:
     """Observations that a shorter suffix is worth to a longer one."""
     support: Support = field(default_factory=Support)
     """When the counts veto a token."""
-    situation_support: Support = field(default_factory=lambda: Support(ample=20, seen=2, missing=0.02))
-    """When the suffix counts veto a token beside the counts of situations."""
+    situation_support: Support = field(default_factory=lambda: Support(ample=20, seen=2))
+    """When the suffix counts veto a token beside the counts of situations; ``missing`` is chosen."""
+    missing: tuple[float, ...] = (0.02, 0.01, 0.005, 0.002, 0.001, 0.0)
+    """What a cluster or suffix may miss to be closed (``Support.missing``): the first that vetoes few held-out turns."""
+    missing_rate: float = 0.02
+    """How few: share of held-out turns."""
     clusters: Clusters = field(default_factory=Clusters)
     """How fine situations are told apart."""
     veto_rate: float = 0.01
@@ -156,10 +160,12 @@ def calibrate(
     cap = log_cap_nats(scores[0] - scores[-1], dialogue, turn, config.veto_rate)
     log_weights = mixture_log_weights(per_dialogue)
     situations, held_out_hidden = find_situations(tokenizer, networks[0], counts, fitted, check, config)
-    situation_ratios = supported_ratios(scores[0], situations, held_out_hidden, counts, check, config.situation_support)
-    situation_cap = log_cap_nats(situation_ratios, dialogue, turn, config.veto_rate)
+    situations, situation_support, said = closed_on(check, situations, held_out_hidden, counts, config)
+    situation_cap = log_cap_nats(np.nan_to_num(scores[0] - said, nan=0.0), dialogue, turn, config.veto_rate)
     summary = summarize(scores, per_dialogue, dialogue, turn, log_weights, cap)
     summary["situation_log_cap_nats"] = situation_cap
+    summary["situation_missing"] = situation_support.missing
+    summary["situation_vetoed_turns"] = share_of_turns(check, np.isnan(said))
     summary["cap_promised_rate"] = promised_rate(summary["held_out_turns"], config.veto_rate)
     return Imitators(
         tokenizer=tokenizer,
@@ -169,7 +175,7 @@ def calibrate(
         log_weights=tuple(log_weights.tolist()),
         log_cap_nats=cap,
         situations=situations,
-        situation_support=config.situation_support,
+        situation_support=situation_support,
         situation_log_cap_nats=situation_cap,
         fitted=tuple(fitted),
         held_out=tuple(held_out),
@@ -204,23 +210,37 @@ def states_before_actions(network: PreTrainedModel, corpus: EncodedDialogues) ->
     return states
 
 
-def supported_ratios(
-    log_network: FloatArray,
+def closed_on(
+    check: EncodedDialogues,
     situations: SituationCounts,
     hidden: Vectors,
     counts: SuffixCounts,
-    check: EncodedDialogues,
-    support: Support,
-) -> FloatArray:
-    """log network / counts of situations of each held-out action, 0 where the action has no support: it is vetoed anyway."""
+    config: ImitatorsConfig,
+) -> tuple[SituationCounts, Support, FloatArray]:
+    """``(situations, support of suffixes, log-probability by situations of each held-out action, nan where vetoed)``.
+
+    Both rules get the first of ``config.missing`` that vetoes at most a share ``config.missing_rate`` of held-out turns.
+    """
     chosen = check.is_action
     suffixes = suffixes_of(check.tokens.astype(np.int64), check.starts, counts.longest)[chosen]
-    actions, ratios = check.tokens[chosen].astype(np.int64), []
-    for states, rows, taken in zip(blocks(hidden), blocks(suffixes), blocks(actions), strict=True):
-        here = np.arange(len(taken)), taken
-        allowed = situations.supported(states)[here] & counts.supported(rows, support)[here]
-        ratios.append(np.where(allowed, situations.predict(states)[here], np.nan))
-    return np.asarray(np.nan_to_num(log_network - np.concatenate(ratios), nan=0.0))
+    actions = check.tokens[chosen].astype(np.int64)
+    for missing in config.missing:
+        support = replace(config.situation_support, missing=missing)
+        situations = replace(situations, rule=replace(situations.rule, missing=missing))
+        said = []
+        for states, rows, taken in zip(blocks(hidden), blocks(suffixes), blocks(actions), strict=True):
+            here = np.arange(len(taken)), taken
+            allowed = situations.supported(states)[here] & counts.supported(rows, support)[here]
+            said.append(np.where(allowed, situations.predict(states)[here], np.nan))
+        if share_of_turns(check, np.isnan(np.concatenate(said))) <= config.missing_rate:
+            break
+    return situations, support, np.concatenate(said)
+
+
+def share_of_turns(check: EncodedDialogues, marked: NDArray[np.bool_]) -> float:
+    """Share of the demonstrator's turns with at least one marked action; ``marked`` has one entry an action."""
+    turns = np.stack([dialogue_of(check), check.turn], axis=1)[check.is_action]
+    return len(np.unique(turns[marked], axis=0)) / max(1, len(np.unique(turns, axis=0)))
 
 
 def action_mask(tokenizer: PreTrainedTokenizerBase) -> NDArray[np.bool_]:
