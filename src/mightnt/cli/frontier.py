@@ -24,7 +24,8 @@ def frontier(
     ] = "",
     seeds: Annotated[int, typer.Option("--seeds", min=0, help="Runs a cell; 0: what the profile says.")] = 0,
     chats: Annotated[
-        str, typer.Option("--chats", help="Natural text: real chats (JSON lines) that teach the demonstrator, a network.")
+        str,
+        typer.Option("--chats", help="Natural text: real chats (JSON lines) that teach the demonstrator, a network."),
     ] = "",
     out: Out = Path("runs/frontier"),
     seed: Seed = 0,

@@ -37,8 +37,8 @@ class TextConfig:
     """Commonest words that are kept."""
     temperature: float = 0.7
     """Of the demonstrator."""
-    demonstrator_steps: int = 300
-    """Updates it was taught with, 16 chats each."""
+    demonstrator_steps: int = 140
+    """Updates it was taught with, 16 chats each: few enough not to learn its half of the chats by heart."""
     n_turns: int = 3
     """Of the agent in an episode."""
     max_turn_tokens: int = 24
@@ -46,7 +46,7 @@ class TextConfig:
     other_chats: int = 2000
     """Chats of other authors, made of the other half of the real ones."""
     pretraining_steps: int = 600
-    fitting_steps: int = 700
+    fitting_steps: int = 400
     """Updates on 1000 demonstrations; grows with the square root of their number."""
     width: int = 64
     layers: int = 2
