@@ -6,8 +6,26 @@ import pytest
 
 from mightnt.audits.results import read_results
 from mightnt.errors import InputError
-from mightnt.experiments.chat import PROFILES, named_profile, reproduce, stages
+from mightnt.experiments.chat import (
+    CONTEXT_PER_ROUND,
+    PROFILES,
+    REWARDS,
+    fit_one,
+    gather,
+    measure,
+    named_profile,
+    pretrain,
+    reproduce,
+    scene_for,
+    settings,
+    stages,
+    train,
+)
 from mightnt.files import read_json, write_json
+from mightnt.lm.adversary import AdversarialScene
+from mightnt.lm.imitators import load_imitators
+from mightnt.lm.scenes import ChatScene, HarmlessScene
+from mightnt.worlds.chat import words
 from tests.watchers import Quiet
 
 TINY = replace(
@@ -84,6 +102,54 @@ def test_every_cell_is_planned_once(tmp_path):
     runs = [name for name in names if name.startswith("run-")]
     full = PROFILES["full"]
     assert len(runs) == len(full.n_demonstrations) * full.seeds * len(full.bases)
+
+
+def test_folders_of_the_usual_length_keep_their_configuration(folder):
+    """What does not say how long chats are was made when all had six rounds."""
+    assert "rounds" not in read_json(folder / "config.json")
+    assert "rounds" not in read_json(folder / "results.json")["provenance"]["config"]
+    assert settings(replace(TINY, rounds=12))["rounds"] == 12
+    with pytest.raises(InputError, match="another configuration"):
+        reproduce(folder, replace(TINY, rounds=12), 0, Quiet(), resume=True)
+
+
+@pytest.mark.parametrize("rounds", [1, 2, 6, 24])
+def test_the_context_holds_the_longest_chat_there_can_be(rounds):
+    longest = max(len(words.positions(text)) for replies in words.REPLIES.values() for text in replies) + 1
+    opening = max(len(words.positions(text)) for text in words.REPLIES["greet"]) + 1
+    tokens = 1 + opening + rounds * (2 + words.MAX_TURN_TOKENS + 1 + longest)
+    assert tokens <= CONTEXT_PER_ROUND * rounds
+    if rounds == 6:
+        assert CONTEXT_PER_ROUND * rounds == 192
+
+
+def test_longer_chats_are_learnt_from_and_played(tmp_path):
+    """Twice the rounds: networks that can read them, demonstrations and episodes of twelve turns."""
+    profile = replace(TINY, rounds=12, iterations=1, episodes=2, evaluation_episodes=3, n_networks=1)
+    (tmp_path / "parts").mkdir()
+
+    def made(function, *arguments):
+        return function(tmp_path, profile, 0, *arguments, lambda done, of: None)
+
+    made(pretrain, 0)
+    write_json(tmp_path / "parts" / "fit-n40-0.json", made(fit_one, 40, 0))
+    made(gather, 40)
+    record = made(train, 40, "pessimistic", 0)
+    assert record["turns"] == 12 * 3
+    assert len(record["kl_base_by_turn_nats"]) <= 12
+    imitators = load_imitators(tmp_path / "imitators-40")
+    assert imitators.networks[0].config.max_position_embeddings == 384
+    assert {len(dialogue) for dialogue in (*imitators.fitted, *imitators.held_out)} == {25}
+    assert made(measure, 40, "known")["proxy_reward"]["n"] == 3
+
+
+def test_scenes_by_the_name_of_their_reward():
+    scenes = [scene_for(reward, 12) for reward in REWARDS]
+    assert [type(scene) for scene in scenes] == [ChatScene, AdversarialScene, HarmlessScene]
+    assert {scene.n_turns for scene in scenes} == {12}
+    assert scene_for("benign").n_turns == 6
+    with pytest.raises(InputError, match="unknown reward 'kind'; allowed are benign, adversarial, harmless"):
+        scene_for("kind")
 
 
 def test_profiles_by_name():

@@ -1,6 +1,7 @@
 """What a decision costs: both accounts against the definitions, and the bounds they promise on the distance to mu."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from mightnt.errors import BudgetError
-from mightnt.lm.account import Account, must_ask, offer, system_kl_nats
+from mightnt.lm.account import Account, account_under, must_ask, offer, system_kl_nats
 from mightnt.lm.full_kl import kl_step_nats
 
 INF = math.inf
@@ -204,6 +205,46 @@ def test_impossible_terms_are_refused(terms):
         Account(*terms)
 
 
+@pytest.mark.parametrize(
+    ("terms", "words"),
+    [
+        ({"penalty_per_nat": 0.1}, "one of budget"),
+        ({"target_nats": 5.0}, "one of budget"),
+        ({"budget_nats": INF, "penalty_per_nat": 0.1, "target_nats": 5.0}, "one of budget"),
+        ({"budget_nats": INF, "penalty_per_nat": -0.1}, "a penalty of -0.1 a nat"),
+        ({"budget_nats": INF, "penalty_per_nat": INF}, "a penalty of inf a nat"),
+        ({"budget_nats": INF, "penalty_per_nat": math.nan}, "a penalty of nan a nat"),
+        ({"budget_nats": INF, "target_nats": 0.0}, "a target of 0.0 nats"),
+        ({"budget_nats": INF, "target_nats": math.nan}, "a target of nan nats"),
+    ],
+)
+def test_two_constraints_or_impossible_ones_are_refused(terms, words):
+    with pytest.raises(BudgetError, match=words):
+        Account(**terms)
+
+
 def test_an_infinite_budget_is_no_constraint():
     assert not Account(INF).constrained
     assert Account(0.0).constrained
+
+
+@pytest.mark.parametrize(
+    ("account", "constraint", "strength"),
+    [
+        (Account(10.0), "budget", 10.0),
+        (Account(0.0), "budget", 0.0),
+        (Account(INF), "none", None),
+        (Account(INF, penalty_per_nat=0.02), "penalty", 0.02),
+        (Account(INF, target_nats=12.0), "target", 12.0),
+    ],
+)
+def test_an_account_says_its_constraint_and_how_strong_it_is(account, constraint, strength):
+    assert (account.constraint, account.strength) == (constraint, strength)
+    assert account.constrained == (constraint == "budget")
+    made = account_under(constraint, 99.0 if strength is None else strength, "floor", 0.3)
+    assert made == replace(account, asking="floor", ask_threshold=0.3)
+
+
+def test_an_unknown_constraint_is_refused_with_those_there_are():
+    with pytest.raises(BudgetError, match="constraint 'soft'; allowed are none, budget, penalty, target"):
+        account_under("soft", 1.0)

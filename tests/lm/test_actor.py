@@ -8,6 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mightnt.errors import InputError
 from mightnt.lm.account import Account
 from mightnt.lm.actor import Actor, Stay
 from mightnt.lm.full_kl import kl_step_nats
@@ -109,6 +110,55 @@ def test_every_parameter_of_the_policy_learns_from_it_and_the_critic_from_the_va
     for name, parameter in actor.named_parameters():
         assert bool(parameter.grad.isfinite().all()), name
         assert bool(parameter.grad.any()), name
+
+
+def test_its_first_parameters_are_those_of_two_layers_made_in_this_order():
+    """The usual actor for a seed never changes: checkpoints and records are of it."""
+    actor = actor_of(seed=5)
+    torch.manual_seed(5)
+    linears = [
+        torch.nn.Linear(WIDTH + 3, 8),
+        torch.nn.Linear(8, 8),
+        torch.nn.Linear(8, N_TOKENS + 1),
+        torch.nn.Linear(8, 1),
+    ]
+    linears += [torch.nn.Linear(WIDTH + 3, 8), torch.nn.Linear(8, 1)]
+    weights = [linear.weight * (0.1 if i in (2, 3) else 1.0) for i, linear in enumerate(linears)]
+    mine = [value for name, value in actor.state_dict().items() if name.endswith("weight")]
+    assert all(torch.equal(a, b) for a, b in zip(mine, weights, strict=True))
+    assert list(actor.state_dict())[:4] == ["body.0.weight", "body.0.bias", "body.2.weight", "body.2.bias"]
+
+
+@pytest.mark.parametrize("layers", [1, 2, 4])
+def test_a_more_capable_actor_has_more_layers_of_more_units(layers):
+    torch.manual_seed(0)
+    actor = Actor(WIDTH, N_TOKENS, Account(10.0), hidden=32, layers=layers)
+    shapes = [part.weight.shape for part in actor.body if isinstance(part, torch.nn.Linear)]
+    assert shapes == [(32, WIDTH + 3), *[(32, 32)] * (layers - 1)]
+    hidden, log_base = situation(3)
+    left = torch.full((5,), 0.5, dtype=torch.float64)
+    log_policy, spent = actor.policy(actor.features(hidden, left, torch.zeros(5)), log_base, left)
+    assert bool((spent <= 0.5 + 1e-8).all())
+    assert log_policy.exp().sum(1).tolist() == pytest.approx([1.0] * 5)
+
+
+@pytest.mark.parametrize("size", [{"hidden": 0}, {"layers": 0}])
+def test_an_actor_of_nothing_is_refused(size):
+    with pytest.raises(InputError, match="at least 1 of each"):
+        Actor(WIDTH, N_TOKENS, Account(10.0), **size)
+
+
+@pytest.mark.parametrize("factor", [0.0, 0.5, 3.0])
+def test_leaning_so_many_times_as_far_is_the_base_tilted_by_so_much(factor):
+    actor, (hidden, log_base) = actor_of(math.inf, seed=2), situation(0)
+    torch.nn.init.normal_(actor.leaning.bias)
+    before = [parameter.clone() for parameter in actor.parameters()]
+    left = torch.full((5,), math.inf, dtype=torch.float64)
+    features = actor.features(hidden, left, torch.zeros(5))
+    log_policy, _ = actor.leaning_times(factor).policy(features, log_base, left)
+    weights = (log_base + factor * actor.leaning(actor.body(features)).double()).exp()
+    torch.testing.assert_close(log_policy.exp(), weights / weights.sum(1, keepdim=True))
+    assert all(torch.equal(a, b) for a, b in zip(before, actor.parameters(), strict=True))
 
 
 def test_staying_is_the_base_and_free():

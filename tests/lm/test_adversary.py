@@ -58,8 +58,10 @@ def test_the_reward_is_the_surprise_of_the_turn_alone():
     assert scene.surprise_nats[1] == pytest.approx(50 * expected[1])
 
 
-def test_everything_else_is_the_chat():
-    plain, hostile = ChatScene(), AdversarialScene()
+@pytest.mark.parametrize("rounds", [6, 12])
+def test_everything_else_is_the_chat(rounds):
+    plain, hostile = ChatScene(rounds=rounds), AdversarialScene(rounds=rounds)
+    assert hostile.n_turns == rounds
     assert plain.start(3, np.random.default_rng(5)) == hostile.start(3, np.random.default_rng(5))
     rows = np.array([0, 2])
     turn = ChatDemonstrator().sample_turn(GREET, False, np.random.default_rng(2))

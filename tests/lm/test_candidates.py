@@ -9,7 +9,7 @@ from mightnt.lm.candidates import CANDIDATES, candidate
 from mightnt.lm.further import FurtherConfig
 from mightnt.lm.tokens import encode
 
-ABOVE_THE_NETWORK = {"mixture", "counts", "trajectory", "turn", "known"}
+ABOVE_THE_NETWORK = {"mixture", "mixture-fixed", "counts", "trajectory", "turn", "known"}
 """Those that may give a token more than the first network does."""
 BEGINNING, ROWS = 30, 4
 

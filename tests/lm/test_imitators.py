@@ -108,6 +108,7 @@ def test_broken_counts_are_one_sentence(imitators, tmp_path):
         ("network-0", Single, [0], False, False),
         ("network-1", Single, [1], False, False),
         ("mixture", Mixture, [0, 1], True, False),
+        ("mixture-fixed", Mixture, [0, 1], True, False),
         ("pessimistic", Capped, [0], True, True),
         ("pessimistic-minimum", Minimum, [0], True, False),
         ("counts", Single, [0], True, False),
@@ -125,11 +126,15 @@ def test_each_base_comes_with_the_members_it_looks_at(name, kind, networks, coun
     mu = torch.full((1, len(imitators.counts.is_action)), -math.log(len(imitators.counts.is_action))).double()
     step = members.predict(torch.tensor([0]), mu)
     log_nu = base.predict(base.start(1), step)
+    assert base.name == name
+
+    def mixed():
+        log_weights = torch.tensor(imitators.log_weights).double()
+        return torch.logsumexp(log_weights[:, None, None] + torch.cat([step.networks, step.counts[None]]), 0)
+
     expected = {
-        "mixture": lambda: torch.logsumexp(
-            torch.tensor(imitators.log_weights).double()[:, None, None] + torch.cat([step.networks, step.counts[None]]),
-            0,
-        ),
+        "mixture": mixed,
+        "mixture-fixed": mixed,
         "pessimistic": lambda: torch.minimum(step.networks[0], step.counts + imitators.log_cap_nats).masked_fill(
             ~step.supported, -torch.inf
         ),

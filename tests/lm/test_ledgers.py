@@ -50,6 +50,21 @@ def test_what_is_spent_is_what_was_entered_and_decisions_keep_their_order(seed, 
     assert ledgers.left(np.array([2, 0])).tolist() == pytest.approx([100 - spent[2], 100 - spent[0]])
 
 
+def test_decisions_know_their_turn_whenever_it_is_counted_on():
+    turns = np.zeros(3, dtype=np.int64)
+    ledgers = Ledgers(3, 10.0, turns)
+    enter(ledgers, [0, 2], [0.0, 0.0])
+    turns[2] += 1
+    enter(ledgers, [2, 0], [0.0, 0.0])
+    turns[:] += 1
+    enter(ledgers, [1], [0.0])
+    assert ledgers.decisions().turn.tolist() == [0, 0, 1, 0, 1]
+    alone = Ledgers(2, 10.0)
+    enter(alone, [1], [0.0])
+    assert alone.decisions().turn.tolist() == [0]
+    assert Ledgers(2, 0.0).decisions().turn.tolist() == []
+
+
 def test_a_charge_beyond_the_limit_stops_everything_and_changes_nothing():
     ledgers = Ledgers(2, 1.0)
     enter(ledgers, [0, 1], [0.75, 0.25])

@@ -22,7 +22,9 @@ from mightnt.lm.protect import (
     Training,
     advantages,
     learn,
+    moved_price,
     next_price,
+    price_to_target,
     protect,
     round_seed,
     summarize,
@@ -32,6 +34,9 @@ from tests.lm.toys import N_TOKENS, WIDTH, ToyMembers, ToyScene, toy_cast
 from tests.strategies import seeds
 
 SMALL = ProtectConfig(iterations=3, episodes=4, passes=1)
+
+
+PENALTY, TARGET = Account(math.inf, penalty_per_nat=0.1), Account(math.inf, "floor", target_nats=1.0)
 
 
 def beginning(account, base=None, config=SMALL, seed=0, **scene):
@@ -46,7 +51,7 @@ def parameters(training):
 
 
 @pytest.mark.parametrize("base", [Single(), Capped(1.0)], ids=lambda base: base.name)
-@pytest.mark.parametrize("account", [Account(2.0), Account(0.5, "floor"), Account(math.inf)])
+@pytest.mark.parametrize("account", [Account(2.0), Account(0.5, "floor"), Account(math.inf), PENALTY, TARGET])
 def test_the_same_seed_trains_the_same_actor_and_no_round_exceeds_its_budget(base, account):
     ends = []
     for seed in (1, 1, 2):
@@ -101,8 +106,8 @@ def test_every_iteration_is_told_once_with_its_row_of_the_log():
     }
 
 
-@pytest.mark.parametrize("bad", [math.nan, math.inf])
-def test_a_reward_that_is_no_number_stops_before_anything_is_learnt(bad):
+@pytest.mark.parametrize("bad", [math.nan, math.inf, 1.5, -0.5])
+def test_a_reward_outside_of_0_and_1_stops_before_anything_is_learnt(bad):
     class Broken(ToyScene):
         def score(self, rows, replies):
             return np.full(len(rows), bad)
@@ -110,10 +115,19 @@ def test_a_reward_that_is_no_number_stops_before_anything_is_learnt(bad):
     cast, training = beginning(Account(5.0), Single())
     cast.scene = Broken()
     before = parameters(training)
-    with pytest.raises(InputError, match="not a number"):
+    with pytest.raises(InputError, match=r"a number in \[0, 1\] is needed"):
         protect(cast, training, SMALL, seed=0)
     assert torch.equal(parameters(training), before)
     assert training.log == []
+
+
+def test_a_loss_that_is_no_number_stops_before_anything_is_learnt():
+    cast, training = beginning(Account(5.0), Single())
+    decisions = play_episodes(cast, 4, seed=0).decisions
+    before = parameters(training)
+    with pytest.raises(InputError, match="not a number"):
+        learn(training, replace(decisions, reward=decisions.reward + math.nan), SMALL, seed=0)
+    assert torch.equal(parameters(training), before)
 
 
 @pytest.mark.parametrize(("vetoed", "turns", "rows"), [(2.0, 3, 6), (0.0, 1, 1)])
@@ -157,6 +171,55 @@ def test_it_learns_to_get_what_is_rewarded(budget):
     protect(cast, training, config, seed=0)
     rewards = [row["proxy_reward"] for row in training.log]
     assert np.mean(rewards[-3:]) > np.mean(rewards[:3]) + 0.05
+
+
+def spent_at(account):
+    """``(nats that a trained policy's mean episode of the echo spends, its training)``."""
+    config = ProtectConfig(iterations=12, episodes=16, passes=3)
+    cast, training = beginning(account, Single(), config)
+    cast.scene = Echo()
+    protect(cast, training, config, seed=0)
+    return float(play_episodes(cast, 300, seed=5).spent_nats.mean()), training
+
+
+def test_a_penalty_is_the_price_throughout_and_a_higher_one_buys_less():
+    spent = []
+    for penalty in (0.01, 0.1, 1.0):
+        nats, training = spent_at(Account(math.inf, penalty_per_nat=penalty))
+        assert [row["price_per_nat"] for row in training.log] == [penalty] * 12
+        assert training.price == penalty
+        spent.append(nats)
+    assert spent[0] > 1.5 * spent[1] > 2 * spent[2], spent
+
+
+def test_without_a_constraint_nothing_has_a_price():
+    cast, training = beginning(Account(math.inf))
+    protect(cast, training, SMALL, seed=0)
+    assert {row["price_per_nat"] for row in training.log} == {0.0}
+
+
+def test_under_a_penalty_the_first_update_follows_reward_less_penalty_times_kl():
+    """Where the policy is still the one that played: -(what is still to come, less the value) log pi + beta x KL, at each
+    decision, everything divided by the spread of the first.
+    """
+    account = Account(math.inf, penalty_per_nat=0.3)
+    cast, training = beginning(account, Single())
+    decisions = play_episodes(cast, 6, seed=0).decisions
+    config = replace(SMALL, trace=1.0, value_weight=0.0)
+    gain = decisions.reward - 0.3 * decisions.cost_nats.numpy()
+    to_go = np.array([gain[i:][decisions.row[i:] == r].sum() for i, r in enumerate(decisions.row)])
+    actor, batch = training.actor, torch.arange(len(gain))
+    value = actor.value(decisions.features).detach().double().numpy()
+    advantage = torch.from_numpy(to_go - value)
+    advantage = (advantage - advantage.mean()) / (scale := float(advantage.std(correction=0)) + 1e-8)
+    log_policy, kl = actor.policy(decisions.features, decisions.log_base, decisions.spendable_nats)
+    said = log_policy[batch, decisions.choice]
+    loss = -(advantage * said).mean() + 0.3 / scale * kl.mean()
+    expected = torch.autograd.grad(loss, actor.leaning.weight)[0]
+    seen = []
+    actor.leaning.weight.register_hook(lambda gradient: seen.append(gradient.clone()))
+    learn(training, decisions, replace(config, minibatches=1), seed=0)
+    torch.testing.assert_close(seen[0], expected, atol=1e-6, rtol=1e-3)
 
 
 def by_definition(row, gain, value, trace):
@@ -215,6 +278,33 @@ def test_the_price_rests_where_the_target_is_left_unspent_and_moves_towards_it()
     assert next_price(0.01, 0.95, config) == pytest.approx(0.01)
     assert next_price(0.01, 0.90, config) < 0.01 < next_price(0.01, 0.97, config)
     assert next_price(0.01, 1.0 + 1e-7, config) <= 0.01 * math.exp(config.price_step_limit) * (1 + 1e-9)
+
+
+def test_the_price_under_a_target_by_hand():
+    """Target 10 nats, 5 after 2.5: the change from -1 (clipped) to -log 2 raises it twice, the level lowers it by a tenth."""
+    config = ProtectConfig(price_step=0.1)
+    log = [{"kl_base_nats": nats} for nats in (99.0, 2.5, 5.0)]
+    moved = moved_price(0.01, log, Account(math.inf, target_nats=10.0), config)
+    assert math.log(moved / 0.01) == pytest.approx(-0.1 * math.log(2) + 2 * (1 - math.log(2)))
+    first = moved_price(0.01, log[:1], Account(math.inf, target_nats=10.0), config)
+    assert math.log(first / 0.01) == pytest.approx(0.1)
+
+
+def test_only_a_budget_and_a_target_move_the_price():
+    log = [{"kl_base_nats": 5.0}]
+    for account in (Account(math.inf), PENALTY, Account(0.0)):
+        assert moved_price(0.01, log, account, ProtectConfig()) == 0.01
+    assert moved_price(0.01, log, Account(10.0), ProtectConfig()) == next_price(0.01, 0.5, ProtectConfig())
+
+
+@given(shares, shares)
+def test_the_price_under_a_target_rests_at_the_target_and_moves_towards_it(one, other):
+    config = ProtectConfig()
+    low, high = (price_to_target(0.01, 2 * share, 1.0, config) for share in sorted((one, other)))
+    assert 0 < low <= high
+    assert price_to_target(0.01, 1.0, 1.0, config) == pytest.approx(0.01)
+    assert price_to_target(0.01, 2.0, 2.0, config) > 0.01 > price_to_target(0.01, 0.5, 0.5, config)
+    assert price_to_target(0.01, 0.0, 0.0, config) == pytest.approx(0.01 * math.exp(-config.price_step))
 
 
 def test_rounds_have_seeds_of_their_own():

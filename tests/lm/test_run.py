@@ -13,10 +13,14 @@ from hypothesis import strategies as st
 from mightnt.audits.results import Run, parse
 from mightnt.files import plain
 from mightnt.lm import run as run_module
-from mightnt.lm.account import Account
+from mightnt.lm.account import Account, account_under
+from mightnt.lm.actor import Actor, Stay
+from mightnt.lm.bases.capped import Capped
+from mightnt.lm.bases.minimum import Minimum
+from mightnt.lm.bases.single import Single
 from mightnt.lm.episodes import Episodes, Said
 from mightnt.lm.ledgers import Decisions
-from mightnt.lm.protect import ProtectConfig
+from mightnt.lm.protect import ProtectConfig, Training, protect
 from mightnt.lm.run import (
     RunConfig,
     asks_per_turn,
@@ -27,19 +31,22 @@ from mightnt.lm.run import (
     joined,
     measure_base,
     measures,
+    met,
     new_actor,
     pooled,
     run,
     terms,
     transcripts,
 )
+from mightnt.lm.scenes import ChatScene
+from tests.lm.toys import N_TOKENS, WIDTH, ToyScene, toy_cast
 from tests.strategies import seeds
 
 INF = math.inf
 
 
-def episodes_of(row, cost, spent, theta=None, demonstrator=None, **changes):
-    """Episodes whose decisions belong to these rows and cost this; everything else is plain."""
+def episodes_of(row, cost, spent, theta=None, demonstrator=None, turn=None, **changes):
+    """Episodes whose decisions belong to these rows and turns and cost this; everything else is plain."""
     n, rows = len(row), len(spent)
     log_base = torch.full((n, 3), -torch.inf, dtype=torch.float64)
     if theta is not None:
@@ -55,6 +62,7 @@ def episodes_of(row, cost, spent, theta=None, demonstrator=None, **changes):
         cost_nats=torch.tensor(cost, dtype=torch.float64),
         kl_demonstrator_nats=known,
         reward=np.zeros(n),
+        turn=np.zeros(n, dtype=np.int64) if turn is None else np.array(turn),
     )
     per_row = None if known is None else np.bincount(decisions.row, known.numpy(), minlength=rows)
     episodes = Episodes(
@@ -71,8 +79,14 @@ def episodes_of(row, cost, spent, theta=None, demonstrator=None, **changes):
     return dataclasses.replace(episodes, **changes)
 
 
-FIRST = episodes_of([0, 1, 0, 1, 1], [1.0, 2.0, 3.0, 4.0, 5.0], [4.0, 11.0], demonstrator=[0.5, 1.0, 1.5, 2.0, 2.5])
-SECOND = episodes_of([1, 1], [0.25, 0.75], [0.0, 1.0, 0.0], demonstrator=[0.0, 4.0])
+FIRST = episodes_of(
+    [0, 1, 0, 1, 1],
+    [1.0, 2.0, 3.0, 4.0, 5.0],
+    [4.0, 11.0],
+    demonstrator=[0.5, 1.0, 1.5, 2.0, 2.5],
+    turn=[0, 0, 0, 0, 1],
+)
+SECOND = episodes_of([1, 1], [0.25, 0.75], [0.0, 1.0, 0.0], demonstrator=[0.0, 4.0], turn=[0, 2])
 
 
 def test_measures_by_hand():
@@ -89,18 +103,29 @@ def test_measures_by_hand():
     assert found["asks_per_turn"] == pytest.approx(0.2)
     assert found["kl_base_by_token_nats"] == pytest.approx([3.25 / 5, 7.75 / 5, 5 / 5])
     assert found["kl_demonstrator_by_token_nats"] == pytest.approx([1.5 / 5, 7.5 / 5, 2.5 / 5])
+    assert found["kl_base_by_turn_nats"] == pytest.approx([10.25 / 5, 5 / 5, 0.75 / 5])
+    assert found["kl_demonstrator_by_turn_nats"] == pytest.approx([5 / 5, 2.5 / 5, 4 / 5])
 
 
-def test_what_adds_up_over_tokens_is_the_mean_over_episodes():
+@pytest.mark.parametrize("scope", ["token", "turn"])
+@pytest.mark.parametrize("of", ["kl_base", "kl_demonstrator"])
+def test_what_adds_up_over_tokens_or_turns_is_the_mean_over_episodes(of, scope):
     found = measures([FIRST, SECOND], Account(10.0))
-    assert sum(found["kl_base_by_token_nats"]) == pytest.approx(found["kl_base_nats"]["mean"])
-    assert sum(found["kl_demonstrator_by_token_nats"]) == pytest.approx(found["kl_demonstrator_nats"]["mean"])
+    assert sum(found[f"{of}_by_{scope}_nats"]) == pytest.approx(found[f"{of}_nats"]["mean"])
+
+
+def test_a_batch_in_which_the_demonstrator_took_every_turn_adds_nothing():
+    nothing = episodes_of([], [], [0.0] * 5, demonstrator=[])
+    nothing = dataclasses.replace(nothing, decisions=dataclasses.replace(nothing.decisions, kl_demonstrator_nats=None))
+    found = measures([FIRST, SECOND, nothing], Account(10.0))
+    assert found["kl_demonstrator_by_turn_nats"] == pytest.approx([5 / 10, 2.5 / 10, 4 / 10])
 
 
 def test_what_the_scene_does_not_know_is_not_measured():
     unknown = episodes_of([0], [1.0], [1.0, 0.0], true_utility=None)
     found = measures([unknown], Account(10.0))
-    assert found["true_utility"] is found["kl_demonstrator_nats"] is found["kl_demonstrator_by_token_nats"] is None
+    assert found["true_utility"] is found["kl_demonstrator_nats"] is None
+    assert found["kl_demonstrator_by_token_nats"] is found["kl_demonstrator_by_turn_nats"] is None
 
 
 def test_episodes_without_any_decision_can_be_measured():
@@ -191,10 +216,11 @@ def test_transcripts_by_hand(imitators):
     assert (found["proxy_reward"], found["true_utility"]) == (0.25, 0.0)
 
 
-def test_only_the_base_none_knows_no_budget():
+def test_only_the_base_none_knows_no_constraint():
     account = Account(3.0, "floor", 0.2)
     assert terms(RunConfig("single", account)) == account
-    assert terms(RunConfig("none", account)) == Account(INF, "floor", 0.2)
+    for constraint in ("budget", "penalty", "target"):
+        assert terms(RunConfig("none", account_under(constraint, 3.0, "floor", 0.2))) == Account(INF, "floor", 0.2)
 
 
 def test_a_new_actor_depends_on_its_seed_alone(imitators):
@@ -203,6 +229,9 @@ def test_a_new_actor_depends_on_its_seed_alone(imitators):
     assert one.leaning.out_features == len(imitators.counts.is_action) + 1
     assert all(torch.equal(a, b) for a, b in zip(one.parameters(), same.parameters(), strict=True))
     assert not torch.equal(one.leaning.weight, other.leaning.weight)
+    assert [part.out_features for part in one.body[::2]] == [128, 128]
+    wide = new_actor(imitators, dataclasses.replace(config, actor_width=256, actor_layers=3), 1)
+    assert [part.out_features for part in wide.body[::2]] == [256, 256, 256]
 
 
 def test_evaluation_plays_as_many_fresh_episodes_as_asked_in_batches(imitators, short_chat, monkeypatch):
@@ -240,6 +269,80 @@ def test_a_run_is_a_record_that_reports_can_read_and_the_same_again(base, imitat
         assert [turn.speaker for turn in transcript.turns] == ["user", "assistant"] * 2 + ["user"]
     again, _ = run(imitators, short_chat, config, seed=3)
     assert {k: v for k, v in record.items() if k not in VARYING} == {k: v for k, v in again.items() if k not in VARYING}
+
+
+@pytest.mark.parametrize("asking", ["floor", "charged"])
+@pytest.mark.parametrize(("constraint", "strength"), [("penalty", 0.02), ("target", 4.0)])
+def test_a_run_without_a_budget_says_what_held_it_and_how_it_asked(
+    constraint, strength, asking, imitators, short_chat, monkeypatch
+):
+    monkeypatch.setattr(run_module, "MEETING_EPISODES", 8)
+    config = RunConfig("pessimistic-minimum", account_under(constraint, strength, asking), SMALL, 6, 0)
+    record, training = run(imitators, short_chat, config, seed=3)
+    read = parse(Run, json.loads(json.dumps(plain(record))), "")
+    assert (record["constraint"], record["constraint_strength"]) == (constraint, strength)
+    assert (read.budget_nats, read.asking) == (INF, asking)
+    assert len(record["kl_base_by_turn_nats"]) <= 2
+    assert record["curve"][0]["price_per_nat"] == (strength if constraint == "penalty" else ProtectConfig().first_price)
+    assert training.price == strength or constraint == "target"
+    assert (record["leaning_factor"] == 1.0) == (constraint == "penalty")
+
+
+class Payer(ToyScene):
+    """Pays for 5s that the agent said."""
+
+    def replies(self, rows, turns):
+        self.worth = [np.mean([token == 5 for token in turn]) for turn in turns]
+        return super().replies(rows, turns)
+
+    def score(self, rows, replies):
+        return np.array(self.worth)
+
+
+@pytest.mark.parametrize(
+    ("base", "target", "asking"),
+    [(Single(), 1.5, "charged"), (Capped(1.0), 5.5, "floor"), (Minimum(), 2.0, "charged")],
+    ids=["single", "pessimistic", "pessimistic-minimum"],
+)
+def test_under_a_target_the_mean_of_fresh_episodes_meets_it(base, target, asking):
+    """Within 10%: 2% where it is sought, the rest is the sampling error of 500 episodes there and here."""
+    account, config = account_under("target", target, asking), ProtectConfig(iterations=10, episodes=16, passes=2)
+    torch.manual_seed(0)
+    training = Training.fresh(Actor(WIDTH, N_TOKENS, account, hidden=8), config)
+    cast = dataclasses.replace(toy_cast(base, account, training.actor), scene=Payer())
+    protect(cast, training, config, seed=0)
+    cast, factor = met(cast, training.actor, seed=0)
+    spent = joined(evaluate(cast, 500, seed=0), "spent_nats")
+    assert spent.mean() == pytest.approx(target, rel=0.1)
+    assert spent.max() > 1.2 * target, "only the mean is held"
+    assert factor > 0
+
+
+def test_a_target_below_the_tolls_ends_at_the_base_itself(monkeypatch):
+    """Every turn costs -log(1 - theta), whatever is done; the policy leans less and less, and the record shows the excess."""
+    account = account_under("target", 1e-3, "floor")
+    cast = toy_cast(Minimum(), account, actor := Actor(WIDTH, N_TOKENS, account, hidden=8))
+    monkeypatch.setattr(run_module, "MEETING_EPISODES", 50)
+    cast, factor = met(cast, actor, seed=0)
+    assert factor == 0.5 ** (run_module.MEETING_ROUNDS - 1)
+    stays = dataclasses.replace(cast, actor=Stay())
+    nats, least = (joined(evaluate(c, 100, seed=0), "spent_nats").mean() for c in (cast, stays))
+    assert nats == pytest.approx(least, rel=0.05)
+    assert least > 1e-3
+
+
+def test_without_a_target_nothing_is_sought():
+    cast = toy_cast(Single(), Account(2.0), actor := Actor(WIDTH, N_TOKENS, Account(2.0), hidden=8))
+    assert met(cast, actor, seed=0) == (cast, 1.0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("base", ["single", "mixture"])
+def test_a_target_is_met_in_the_chat(base, imitators):
+    """8 nats, within 10%, by an actor that learns to make the student happy."""
+    config = RunConfig(base, account_under("target", 8.0), ProtectConfig(20, 48, 3), 500)
+    record, _ = run(imitators, ChatScene(), config, seed=1)
+    assert record["kl_base_nats"]["mean"] == pytest.approx(8.0, rel=0.1)
 
 
 @pytest.mark.parametrize("base", ["known", "pessimistic", "counts"])

@@ -10,10 +10,10 @@ from mightnt.errors import InputError
 from mightnt.lm.account import Account
 from mightnt.lm.episodes import play_episodes
 from mightnt.lm.run import RunConfig, cast_for, new_actor
-from mightnt.lm.scenes import ChatScene, LanguageScene, openings
+from mightnt.lm.scenes import ChatScene, HarmlessScene, LanguageScene, openings
 from mightnt.lm.tokens import word_tokenizer
 from mightnt.worlds.chat import words
-from mightnt.worlds.chat.demonstrator import ChatDemonstrator
+from mightnt.worlds.chat.demonstrator import ChatDemonstrator, template_prior
 from mightnt.worlds.chat.student import Student, after, read
 from tests.strategies import seeds
 
@@ -43,11 +43,12 @@ def filtered(category, second_half, turn):
 
 
 @settings(max_examples=10)
-@given(seeds, st.integers(1, 4))
-def test_the_chat_scene_follows_the_demonstrator_whatever_is_said_and_at_any_pace(seed, rows):
+@given(seeds, st.integers(1, 4), st.sampled_from([2, 6, 12]))
+def test_the_chat_scene_follows_the_demonstrator_whatever_is_said_and_at_any_pace(seed, rows, rounds):
     """Rows speak at different steps; turns are mu's words or any; each row's mu is that of its chat alone."""
     rng = np.random.default_rng(seed)
-    scene = ChatScene()
+    scene = ChatScene(rounds=rounds)
+    assert scene.n_turns == rounds
     opened = scene.start(rows, rng)
     assert all(tokens[0] == words.USER and tokens[-1] == words.ASSISTANT for tokens in opened)
     category = [category_of(tokens[1:-1]) for tokens in opened]
@@ -60,7 +61,7 @@ def test_the_chat_scene_follows_the_demonstrator_whatever_is_said_and_at_any_pac
         log_mu = scene.demonstrator(speaking)
         tokens = np.zeros(len(speaking), dtype=np.int64)
         for i, row in enumerate(speaking):
-            expected = filtered(category[row], 2 * round_[row] >= 6, turn[row])
+            expected = filtered(category[row], 2 * round_[row] >= rounds, turn[row])
             np.testing.assert_allclose(log_mu[i], expected, rtol=1e-9)
             p, kind = np.exp(log_mu[i]), rng.random()
             tokens[i] = rng.choice(len(p), p=p / p.sum())
@@ -92,6 +93,46 @@ def test_a_scene_starts_afresh():
     assert first == again
     np.testing.assert_array_equal(scene.demonstrator(np.array([0]))[0], filtered(0, False, []))
     assert scene.utility().tolist() == [0.0, 0.0]
+
+
+def test_a_turn_is_paid_for_naming_a_shape_and_for_nothing_else():
+    scene, plain, rows = HarmlessScene(), ChatScene(), np.array([0, 2])
+    assert scene.start(3, np.random.default_rng(1)) == plain.start(3, np.random.default_rng(1))
+    turns = [[*words.tokens_of(text), words.END] for text in ("try to draw the circle first .", "great job !")]
+    assert scene.replies(rows, turns) == plain.replies(rows, turns)
+    assert scene.score(rows, [[], []]).tolist() == [1.0, 0.0]
+    assert scene.score(rows[::-1], [[], []]).tolist() == [0.0, 1.0]
+    assert (scene.utility() == plain.utility()).all()
+    scene.replies(rows, turns[::-1])
+    assert scene.score(rows, [[], []]).tolist() == [0.0, 1.0]
+    assert scene.score(np.array([1]), [[]]).tolist() == [0.0]
+
+
+def test_the_harmless_reward_is_within_reach_of_the_demonstrator_in_every_state():
+    """-log mu(a shape is named) by the templates, no typos: at most 1.2 nats, and never free."""
+    templates = [template for group in words.TEMPLATES.values() for template in group]
+    naming = np.array(["{shape}" in template for template in templates])
+    spoken = set().union(*(choices for template in templates for choices in words.positions(template)))
+    other = set().union(
+        *(c for t in templates for c, part in zip(words.positions(t), t.split(), strict=True) if part != "{shape}")
+    )
+    assert spoken >= words.SHAPES
+    assert not words.SHAPES & other, "a template without the slot names a shape"
+    nats = -np.log(np.exp(template_prior())[:, :, naming].sum(axis=2))
+    assert nats.shape == (len(words.CATEGORIES), 2)
+    assert nats.min() > 0.1
+    assert nats.max() < 1.2
+
+
+def test_the_demonstrator_earns_about_half_of_the_harmless_reward():
+    rng, mu, scene = np.random.default_rng(0), ChatDemonstrator(), HarmlessScene()
+    scene.start(400, rng)
+    rows, earned = np.arange(400), []
+    for round_ in range(scene.n_turns):
+        scene.replies(rows, [mu.sample_turn(category, round_ >= 3, rng) for category in scene.category])
+        earned.append(scene.score(rows, [[]] * 400).mean())
+    assert 0.4 < np.mean(earned) < 0.65
+    assert scene.utility().mean() > 1.5
 
 
 TOKENIZER = word_tokenizer("a b c d e f".split())

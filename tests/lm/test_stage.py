@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mightnt.errors import InputError
 from mightnt.lm.stage import Stage
 from tests.lm.toys import MARKS, N_TOKENS, ToyScene, worth
 from tests.strategies import seeds
@@ -129,6 +130,19 @@ def test_a_turn_at_the_length_limit_is_given_its_end():
     assert stage.given[0] == []
     assert stage.done.all()
     assert stage.reward.tolist() == [0.11]
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, -1e-9, 1.0 + 1e-9])
+def test_the_first_reward_outside_of_0_and_1_stops_everything(bad):
+    class Odd(ToyScene):
+        def score(self, rows, replies):
+            return np.array([0.0, 1.0, bad])
+
+    stage = Stage(Odd(n_turns=1), MARKS, 3, np.random.default_rng(0))
+    stage.given = [[], [], []]
+    with pytest.raises(InputError, match=r"rewarded with .*; a number in \[0, 1\] is needed"):
+        stage.speak(np.arange(3), np.full(3, MARKS.end))
+    assert stage.reward.tolist() == [0.0] * 3
 
 
 def test_the_demonstrators_turn_is_over_with_its_end():

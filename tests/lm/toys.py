@@ -101,6 +101,12 @@ class ToyScene:
             return None
         return [[*self.rng.integers(4, N_TOKENS, size=self.rng.integers(3)), MARKS.end] for _ in turns]
 
+    def listen(self, tokens):
+        return None
+
+    def user(self, rows):
+        return None
+
     def score(self, rows, replies):
         self.log.append(("score", rows.tolist(), [list(reply) for reply in replies]))
         return np.array([worth(reply) for reply in replies])

@@ -16,9 +16,14 @@ from mightnt.experiments.parts import Part, Report, open_folder, run_parts
 from mightnt.files import read_json, write_json
 from mightnt.provenance import provenance
 from mightnt.watching import Watcher
+from mightnt.worlds.chat.corpus import N_ROUNDS
 
 BASES = ("none", "single", "mixture", "pessimistic", "known")
 """Compared by default, in this order."""
+REWARDS = ("benign", "adversarial", "harmless")
+"""What a turn can be paid for: the student's mood, surprising the demonstrator, naming a shape."""
+CONTEXT_PER_ROUND = 32
+"""Tokens of a network's context for each round of the chat, above the longest that a round can be."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +56,8 @@ class ChatProfile:
     """Updates of pre-training, 16 chats each."""
     fitting_steps: int = 400
     """Updates on 1000 demonstrations; grows with the square root of their number."""
+    rounds: int = N_ROUNDS
+    """Turns of the teacher in a chat: in those to learn from and in those played."""
 
 
 PROFILES = {
@@ -95,13 +102,18 @@ def reproduce(
 
     Cost: see bench/README.md. Memory: about 0.7 GiB a worker.
     """
-    open_folder(folder, {"experiment": "chat", "seed": seed, **asdict(profile)}, resume)
+    open_folder(folder, {"experiment": "chat", "seed": seed, **settings(profile)}, resume)
     collected: dict[str, Any] = {}
     for stage in stages(folder, profile, seed):
         collected |= run_parts(stage, folder, watcher, workers)
     results = assemble(collected, profile, seed)
     write_json(folder / "results.json", results)
     return results
+
+
+def settings(profile: ChatProfile) -> dict[str, Any]:
+    """The profile as folders and records keep it: without the length of a chat where it is the usual one."""
+    return {name: value for name, value in asdict(profile).items() if (name, value) != ("rounds", N_ROUNDS)}
 
 
 def stages(folder: Path, profile: ChatProfile, seed: int) -> Iterator[list[Part]]:
@@ -144,7 +156,7 @@ def assemble(collected: dict[str, Any], profile: ChatProfile, seed: int) -> dict
     return {
         "kind": "mightnt results",
         "version": 1,
-        "provenance": provenance(seed, asdict(profile)),
+        "provenance": provenance(seed, settings(profile)),
         "profile": profile.name,
         "headline": {"budget_nats": profile.budget_nats, "n_demonstrations": profile.n_demonstrations[-1]},
         "demonstrator": known
@@ -172,8 +184,9 @@ def pretrain(folder: Path, profile: ChatProfile, seed: int, i: int, report: Repo
 
     config = FitConfig(steps=profile.pretraining_steps)
     tokenizer = chat_tokenizer()
-    corpus = encode(tokenizer, other_authors(profile.other_chats, seed))
-    network = build_network(NetworkShape(context=192), len(tokenizer), seed + i)
+    corpus = encode(tokenizer, other_authors(profile.other_chats, seed, profile.rounds))
+    shape = NetworkShape(context=CONTEXT_PER_ROUND * profile.rounds)
+    network = build_network(shape, len(tokenizer), seed + i)
     kept = fit(network, corpus, config, seed + i, on_step=lambda step, _: report(step, config.steps))
     save_network(network, folder / f"pretrained-{i}")
     return {"seconds": kept.seconds, "nats_per_token": kept.losses_nats_per_token[-1]}
@@ -187,7 +200,7 @@ def fit_one(folder: Path, profile: ChatProfile, seed: int, n: int, i: int, repor
 
     config = FitConfig(steps=fitting_steps(profile, n))
     network = load_network(folder / f"pretrained-{i}")
-    fitted, _ = shared_split(n, seed)
+    fitted, _ = shared_split(n, seed, profile.rounds)
     corpus = encode(chat_tokenizer(), fitted)
     kept = fit(network, corpus, config, seed + i, on_step=lambda step, _: report(step, config.steps))
     save_network(network, folder / f"fitted-{n}-{i}")
@@ -201,11 +214,11 @@ def gather(folder: Path, profile: ChatProfile, seed: int, n: int, report: Report
 
     config = ImitatorsConfig()
     tokenizer = chat_tokenizer()
-    fitted, held_out = shared_split(n, seed)
+    fitted, held_out = shared_split(n, seed, profile.rounds)
     networks = [load_network(folder / f"fitted-{n}-{i}") for i in range(profile.n_networks)]
     counts = fit_suffix_counts(tokenizer, fitted, config)
     imitators = calibrate(tokenizer, networks, counts, fitted, held_out, config)
-    save_imitators(imitators, folder / f"imitators-{n}", asdict(profile), seed)
+    save_imitators(imitators, folder / f"imitators-{n}", settings(profile), seed)
     seconds = [read_json(folder / "parts" / f"fit-n{n}-{i}.json")["seconds"] for i in range(profile.n_networks)]
     rows = [
         {**row, "n_demonstrations": n, "seconds": took}
@@ -221,7 +234,7 @@ def measure(folder: Path, profile: ChatProfile, seed: int, n: int, base: str, re
     from mightnt.lm.scenes import ChatScene
 
     imitators = load_imitators(folder / f"imitators-{n}")
-    return measure_base(imitators, ChatScene(), base, profile.evaluation_episodes, seed)
+    return measure_base(imitators, ChatScene(rounds=profile.rounds), base, profile.evaluation_episodes, seed)
 
 
 def train(folder: Path, profile: ChatProfile, seed: int, n: int, base: str, s: int, report: Report) -> dict[str, Any]:
@@ -240,12 +253,26 @@ def train(folder: Path, profile: ChatProfile, seed: int, n: int, base: str, s: i
     config = RunConfig(base, account, training, profile.evaluation_episodes)
     record, _ = run(
         imitators,
-        ChatScene(),
+        ChatScene(rounds=profile.rounds),
         config,
         seed + s,
         on_iteration=lambda training: report(len(training.log), profile.iterations),
     )
     return {**record, "seed": s}
+
+
+def scene_for(reward: str, rounds: int = N_ROUNDS) -> Any:
+    """The chat of this length, paid for this (one of ``REWARDS``); its reward lies in [0, 1].
+
+    Raises :class:`~mightnt.errors.InputError` for an unknown reward, with those there are.
+    """
+    from mightnt.lm.adversary import AdversarialScene
+    from mightnt.lm.scenes import ChatScene, HarmlessScene
+
+    if reward not in REWARDS:
+        raise InputError(f"unknown reward {reward!r}; allowed are {', '.join(REWARDS)}")
+    scene = dict(zip(REWARDS, (ChatScene, AdversarialScene, HarmlessScene), strict=True))[reward]
+    return scene(rounds=rounds)
 
 
 def fitting_steps(profile: ChatProfile, n: int) -> int:
@@ -261,9 +288,9 @@ def chat_tokenizer() -> Any:
     return word_tokenizer(words.vocabulary()[len(words.MARKS) :])
 
 
-def shared_split(n: int, seed: int) -> Any:
+def shared_split(n: int, seed: int, rounds: int = N_ROUNDS) -> Any:
     """``(to fit, held out)`` of ``n`` demonstrations: the same for all members."""
     from mightnt.dialogues import split_dialogues
     from mightnt.worlds.chat.corpus import demonstrations
 
-    return split_dialogues(demonstrations(n, seed), 0.1, seed)
+    return split_dialogues(demonstrations(n, seed, rounds=rounds), 0.1, seed)

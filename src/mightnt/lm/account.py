@@ -1,4 +1,10 @@
-"""What a decision costs: the toll of a sub-normalized base, and the two honest ways to ask.
+"""What an episode may cost: the constraint, the toll of a sub-normalized base, and the two honest ways to ask.
+
+Constraints. ``budget``: no episode spends more than so many nats, by projection. ``penalty``: a nat costs a constant price
+in reward, the ordinary way to fine-tune; no episode is bounded. ``target``: a price that moves until the *mean* episode
+spends so many nats (dual ascent of the Lagrangian); no episode is bounded either. ``none``: nothing.
+
+Asking, under each of them:
 
 ``floor``: asking is not an action. The agent pays -log(1 - theta), the KL it cannot avoid, and the demonstrator takes the
 turn only when the toll is more than what is left. Then KL(pi || mu) <= KL(pi || nu).
@@ -12,8 +18,8 @@ Below the threshold the floor is paid.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -22,6 +28,7 @@ from mightnt.errors import BudgetError
 from mightnt.lm.bases.contract import log_kept
 
 Asking = Literal["floor", "charged"]
+Constraint = Literal["none", "budget", "penalty", "target"]
 
 TOLERANCE_NATS = 1e-6
 """Rounding allowed on a budget, for a whole episode."""
@@ -29,7 +36,7 @@ TOLERANCE_NATS = 1e-6
 
 @dataclass(frozen=True)
 class Account:
-    """The terms of an episode."""
+    """The terms of an episode: at most one of budget, penalty and target, and how asking is paid."""
 
     budget_nats: float = 10.0
     """Most KL to the base that an episode may spend; ``inf`` for no constraint."""
@@ -37,6 +44,10 @@ class Account:
     """Which account; see the module."""
     ask_threshold: float = 0.1
     """``charged`` only: the asking mass above which asking becomes an action."""
+    penalty_per_nat: float = 0.0
+    """What a nat of KL to the base costs, in units of an episode's reward, throughout; 0 for no penalty."""
+    target_nats: float = math.inf
+    """Mean KL to the base of an episode that the price of a nat is to bring about; ``inf`` for no target."""
 
     def __post_init__(self) -> None:
         if math.isnan(self.budget_nats) or self.budget_nats < 0:
@@ -45,11 +56,45 @@ class Account:
             raise BudgetError(f"asking {self.asking!r}; allowed are floor, charged")
         if not 0 <= self.ask_threshold <= 1:
             raise BudgetError(f"ask threshold {self.ask_threshold}; a probability is needed")
+        if not 0 <= self.penalty_per_nat < math.inf:
+            raise BudgetError(f"a penalty of {self.penalty_per_nat} a nat; a finite number of 0 or more is needed")
+        if not self.target_nats > 0:
+            raise BudgetError(f"a target of {self.target_nats} nats; a number above 0 is needed")
+        if self.constrained + (self.penalty_per_nat > 0) + math.isfinite(self.target_nats) > 1:
+            raise BudgetError(f"{self}; one of budget (else inf), penalty (else 0) and target (else inf) is allowed")
 
     @property
     def constrained(self) -> bool:
-        """False when the budget is infinite."""
+        """False when the budget is infinite: no episode is bounded."""
         return math.isfinite(self.budget_nats)
+
+    @property
+    def constraint(self) -> Constraint:
+        """Which of them holds."""
+        if self.constrained:
+            return "budget"
+        return "penalty" if self.penalty_per_nat else "target" if math.isfinite(self.target_nats) else "none"
+
+    @property
+    def strength(self) -> float | None:
+        """Of the constraint: nats (``budget``, ``target``) or reward per nat (``penalty``); ``None`` without one."""
+        strengths = {"budget": self.budget_nats, "penalty": self.penalty_per_nat, "target": self.target_nats}
+        return strengths.get(self.constraint)
+
+
+def account_under(
+    constraint: Constraint, strength: float, asking: Asking = "charged", ask_threshold: float = 0.1
+) -> Account:
+    """The account under this constraint; ``strength`` as in :attr:`Account.strength`, ignored for ``none``.
+
+    Errors: :class:`~mightnt.errors.BudgetError` for an unknown constraint or an impossible strength.
+    """
+    if constraint not in get_args(Constraint):
+        raise BudgetError(f"constraint {constraint!r}; allowed are {', '.join(get_args(Constraint))}")
+    free = Account(math.inf, asking, ask_threshold)
+    fields = {"budget": "budget_nats", "penalty": "penalty_per_nat", "target": "target_nats"}
+    chosen: dict[str, Any] = {} if constraint == "none" else {fields[constraint]: strength}
+    return replace(free, **chosen)
 
 
 @dataclass(frozen=True)

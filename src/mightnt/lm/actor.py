@@ -6,11 +6,14 @@ that exact, so no parameters can overspend.
 
 from __future__ import annotations
 
+from copy import deepcopy
+from itertools import pairwise
 from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
+from mightnt.errors import InputError
 from mightnt.lm.account import Account
 from mightnt.lm.full_kl import kl_step_nats
 from mightnt.lm.projection import tilt_to_kl
@@ -49,17 +52,27 @@ class Actor(nn.Module):
         width: size of the base's hidden state.
         n_tokens: size of the vocabulary; asking is one more choice.
         account: the terms it plays under.
-        hidden: units of its two layers.
+        hidden: units of each of its layers.
         first_share: share of the remaining budget it spends on a token before any learning.
+        layers: of the body that leaning and share read; the critic has one.
     """
 
     def __init__(
-        self, width: int, n_tokens: int, account: Account, hidden: int = 128, first_share: float = 0.02
+        self,
+        width: int,
+        n_tokens: int,
+        account: Account,
+        hidden: int = 128,
+        first_share: float = 0.02,
+        layers: int = 2,
     ) -> None:
         super().__init__()
+        if min(hidden, layers) < 1:
+            raise InputError(f"an actor of {layers} layers of {hidden} units; at least 1 of each is needed")
         self.account = account
         n_in = width + N_LEDGER_FEATURES
-        self.body = nn.Sequential(nn.Linear(n_in, hidden), nn.Tanh(), nn.Linear(hidden, hidden), nn.Tanh())
+        sizes = [n_in, *[hidden] * layers]
+        self.body = nn.Sequential(*(part for n, m in pairwise(sizes) for part in (nn.Linear(n, m), nn.Tanh())))
         self.leaning = nn.Linear(hidden, n_tokens + 1)
         self.share = nn.Linear(hidden, 1)
         self.critic = nn.Sequential(nn.Linear(n_in, hidden), nn.Tanh(), nn.Linear(hidden, 1))
@@ -90,6 +103,14 @@ class Actor(nn.Module):
         else:
             log_policy = torch.log_softmax(log_base + leaning, dim=1)
         return log_policy, kl_step_nats(log_policy, log_base)
+
+    def leaning_times(self, factor: float) -> Actor:
+        """A copy that leans so many times as far, the same way: without a budget pi = base x exp(factor x logits), scaled."""
+        copied = deepcopy(self)
+        with torch.no_grad():
+            copied.leaning.weight.mul_(factor)
+            copied.leaning.bias.mul_(factor)
+        return copied
 
     def value(self, features: Tensor) -> Tensor:
         """Expected proxy reward still to come, shape (rows,)."""

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from mightnt.lm.scenes import ChatScene, Rows
 from mightnt.prediction import FloatArray
+from mightnt.worlds.chat.corpus import N_ROUNDS
 from mightnt.worlds.chat.demonstrator import ChatDemonstrator
 
 FULL_REWARD_NATS = 50.0
@@ -27,8 +28,8 @@ class AdversarialScene(ChatScene):
     Kind: exact. Cost: one more prediction of the demonstrator a token.
     """
 
-    def __init__(self, demonstrator: ChatDemonstrator | None = None) -> None:
-        super().__init__(demonstrator)
+    def __init__(self, demonstrator: ChatDemonstrator | None = None, rounds: int = N_ROUNDS) -> None:
+        super().__init__(demonstrator, rounds)
         self.surprise_nats: FloatArray = np.zeros(0)
         """-log mu of each episode's turn so far, shape (rows,)."""
 

@@ -74,6 +74,7 @@ CANDIDATES = {
     for candidate in (
         Candidate("single", named("single"), 1, NOTHING),
         Candidate("mixture", named("mixture"), 2, NOTHING),
+        Candidate("mixture-fixed", named("mixture-fixed"), 2, NOTHING),
         Candidate("counts", named("counts"), 1, NOTHING),
         Candidate(
             "pessimistic-minimum",

@@ -190,7 +190,7 @@ def play_episodes(cast: Cast, rows: int, seed: int, n_transcripts: int = 0) -> E
     """
     generator = torch.Generator().manual_seed(seed)
     stage = Stage(cast.scene, cast.marks, rows, np.random.default_rng(seed))
-    ledgers = Ledgers(rows, cast.account.budget_nats)
+    ledgers = Ledgers(rows, cast.account.budget_nats, stage.n_turns)
     cast.members.start(rows)
     state = cast.base.start(rows)
     book = Book(rows, n_transcripts)

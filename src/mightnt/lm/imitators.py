@@ -38,7 +38,17 @@ from mightnt.provenance import provenance
 
 VERSION = 3
 """Of the folder."""
-BASES = ("none", "single", "mixture", "pessimistic", "pessimistic-minimum", "situations", "counts", "known")
+BASES = (
+    "none",
+    "single",
+    "mixture",
+    "mixture-fixed",
+    "pessimistic",
+    "pessimistic-minimum",
+    "situations",
+    "counts",
+    "known",
+)
 """Names of the bases, as on the command line and in records."""
 
 
@@ -110,6 +120,8 @@ class Imitators:
             return Single(name, of_counts=True)
         if name == "mixture":
             return Mixture(self.log_weights)
+        if name == "mixture-fixed":
+            return Mixture(self.log_weights, name=name, fixed=True)
         if name == "pessimistic":
             return Capped(self.log_cap_nats)
         if name == "pessimistic-minimum":
@@ -123,8 +135,9 @@ class Imitators:
     def members(self, base: str) -> Members:
         """Just the members that this base looks at; a first network is always there, for the actor."""
         first = self.network_names.index(base) if base in self.network_names else 0
-        networks = self.networks if base == "mixture" else self.networks[first : first + 1]
-        with_counts = base in ("mixture", "pessimistic", "pessimistic-minimum", "situations", "counts")
+        mixed = base in ("mixture", "mixture-fixed")
+        networks = self.networks if mixed else self.networks[first : first + 1]
+        with_counts = mixed or base in ("pessimistic", "pessimistic-minimum", "situations", "counts")
         return Members(
             [NetworkMember(network) for network in networks],
             self.counts.is_action,

@@ -38,11 +38,14 @@ class Decisions:
     """KL of the system to the demonstrator at this decision, (n,)."""
     reward: FloatArray
     """Proxy reward that followed before the next decision of the same episode, (n,)."""
+    turn: IntArray
+    """In which turn of its episode, from 0, (n,)."""
 
 
 NO_ROWS = torch.empty(0, dtype=torch.float64)
 NOTHING = {
     "row": torch.empty(0, dtype=torch.int64),
+    "turn": torch.empty(0, dtype=torch.int64),
     "features": torch.empty(0, 0),
     "log_base": torch.empty(0, 1, dtype=torch.float64),
     "spendable": NO_ROWS,
@@ -54,10 +57,17 @@ NOTHING = {
 
 
 class Ledgers:
-    """What each episode has spent, and the decisions that spent it."""
+    """What each episode has spent, and the decisions that spent it.
 
-    def __init__(self, rows: int, limit_nats: float) -> None:
+    Args:
+        rows: episodes.
+        limit_nats: most that each may spend.
+        turns: turns that each has behind it, shape (rows,), kept by whoever counts them; without it all is one turn.
+    """
+
+    def __init__(self, rows: int, limit_nats: float, turns: IntArray | None = None) -> None:
         self.limit_nats = limit_nats
+        self.turns = np.zeros(rows, dtype=np.int64) if turns is None else turns
         self.spent = torch.zeros(rows, dtype=torch.float64)
         self.last = np.full(rows, -1)
         """Number of each row's latest decision."""
@@ -75,7 +85,8 @@ class Ledgers:
             excess = float((cost - self.left(rows)).max())
             raise BudgetError(f"a decision would exceed its episode's budget of {self.limit_nats} nats by {excess:.3g}")
         self.spent[rows] += cost
-        for name, column in {"row": torch.from_numpy(rows), "cost": cost, **columns}.items():
+        place = {"row": torch.from_numpy(rows), "turn": torch.from_numpy(self.turns[rows])}
+        for name, column in {**place, "cost": cost, **columns}.items():
             self.columns.setdefault(name, []).append(column)
         self.last[rows] = self.n + np.arange(len(rows))
         self.n += len(rows)
@@ -101,4 +112,5 @@ class Ledgers:
             cost_nats=joined["cost"],
             kl_demonstrator_nats=joined.get("kl_demonstrator"),
             reward=reward,
+            turn=joined["turn"].numpy(),
         )

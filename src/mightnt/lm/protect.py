@@ -5,6 +5,10 @@ spending takes away from later tokens. Every nat therefore has a price: the obje
 decision enters its own gradient directly and that of later decisions through the returns, and the price moves until episodes
 spend nearly all of their budget (dual ascent). The budget itself is kept by the projection, whatever the price.
 
+The same loop serves the other constraints of ``lm.account``, without projection: under ``penalty`` the price never moves,
+under ``target`` it moves until the mean episode spends the target (dual ascent; near it, since the policy lags behind the
+price: :func:`mightnt.lm.run.met` brings the trained policy the rest of the way), under ``none`` it is 0.
+
 Left out on purpose: several actors in parallel environments (rows of one batch are enough), value clipping, entropy bonus
 (the budget already keeps the policy near its base), learning-rate schedules, early stopping on KL to the old policy,
 fine-tuning of the base (it is frozen, so its hidden states and log-probabilities are computed once, in the rollout).
@@ -70,7 +74,8 @@ class ProtectConfig:
     gradient_norm: float = 1.0
     """Gradients are scaled down to this norm."""
     first_price: float = 0.005
-    """Price of a nat in the first round, in units of an episode's reward; it never falls below a fifth of this."""
+    """Price of a nat in the first round, in units of an episode's reward; it never falls below a fifth of this. A penalty
+    is its own price from the first round to the last."""
     unspent_target: float = 0.03
     """Share of the budget that episodes should leave; the price moves towards it."""
     price_step: float = 0.1
@@ -92,7 +97,8 @@ class Training:
     @classmethod
     def fresh(cls, actor: Actor, config: ProtectConfig) -> Training:
         """Nothing learnt yet."""
-        return cls(actor, torch.optim.Adam(actor.parameters(), lr=config.learning_rate), config.first_price, [])
+        price = actor.account.penalty_per_nat or config.first_price
+        return cls(actor, torch.optim.Adam(actor.parameters(), lr=config.learning_rate), price, [])
 
 
 def protect(
@@ -113,9 +119,7 @@ def protect(
         draw_seed = round_seed(seed, len(training.log))
         episodes = play_episodes(cast, config.episodes, seed=draw_seed)
         training.log.append(summarize(episodes, cast.account) | learn(training, episodes.decisions, config, draw_seed))
-        if cast.account.constrained and cast.account.budget_nats > 0:
-            spent_share = float(episodes.spent_nats.mean()) / cast.account.budget_nats
-            training.price = next_price(training.price, spent_share, config)
+        training.price = moved_price(training.price, training.log, cast.account, config)
         if on_iteration:
             on_iteration(training)
 
@@ -128,7 +132,7 @@ def round_seed(seed: int, iteration: int) -> int:
 def learn(training: Training, decisions: Decisions, config: ProtectConfig, seed: int) -> Log:
     """Several passes of clipped policy gradient over the decisions of one round."""
     actor, optimizer = training.actor, training.optimizer
-    price = training.price if actor.account.constrained else 0.0
+    price = 0.0 if actor.account.constraint == "none" else training.price
     if not len(decisions.row):
         return {"policy_loss": None, "value_loss": None, "clip_fraction": None, "price_per_nat": price}
     with torch.no_grad():
@@ -176,8 +180,29 @@ def surrogate(
     return loss, policy_loss, value_loss, (ratio != bounded).double().mean()
 
 
+def moved_price(price: float, log: list[Log], account: Account, config: ProtectConfig) -> float:
+    """The price of a nat for the next round, after those in the log; only a budget and a target ever move it."""
+    spent = [float(row["kl_base_nats"] or 0.0) for row in log[-2:]]
+    if account.constraint == "target":
+        return price_to_target(price, spent[-1] / account.target_nats, spent[0] / account.target_nats, config)
+    if account.constraint == "budget" and account.budget_nats > 0:
+        return next_price(price, spent[-1] / account.budget_nats, config)
+    return price
+
+
+def price_to_target(price: float, spent_share: float, before: float, config: ProtectConfig) -> float:
+    """The price of a nat for the next round under a target: up when the mean episode spends more of it, down when less.
+
+    log price += step x e + 2 (e - e before), e = clip(log(spent / target), -1, 1). The first part is dual ascent. The second
+    adds up to price ~ spent^2, at once: a policy that has found a way to buy ever more at the same price doubles what it
+    spends in a few rounds, while ascent alone still lowers the price for having spent too little before.
+    """
+    now, then = (min(max(math.log(max(share, 1e-9)), -1.0), 1.0) for share in (spent_share, before))
+    return price * math.exp(config.price_step * now + 2 * (now - then))
+
+
 def next_price(price: float, spent_share: float, config: ProtectConfig) -> float:
-    """The price of a nat for the next round: up when episodes leave less than the target unspent, down when more.
+    """The price of a nat under a budget: up when episodes leave less of it unspent than they should, down when more.
 
     log price += step x log(target unspent / unspent), each step at most ``config.price_step_limit``. The floor keeps the price
     from vanishing while a young policy has not yet found anything to spend on.

@@ -1,6 +1,6 @@
 """What a reply is worth: rewards that read only what the *other* speaker said.
 
-A reward is any callable that turns a list of replies into a list of numbers, as many. The built-in ones lie in [0, 1].
+A reward is any callable that turns a list of replies into a list of numbers, as many, each in [0, 1].
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ SHOWN_CHARACTERS = 60
 
 
 class Reward(Protocol):
-    """``reward(replies)``: one finite number a reply, in the same order."""
+    """``reward(replies)``: one number in [0, 1] a reply, in the same order."""
 
     def __call__(self, replies: list[str], /) -> Sequence[float]:
         """The score of each reply."""
@@ -42,8 +42,8 @@ def resolve_reward(name: str) -> Reward:
     - ``hf:NAME_OR_PATH``: a Hugging Face sequence classifier; the probability of its positive label.
     - ``module:function``: a function of yours, called with the list of replies. The current folder is importable.
 
-    The first two lie in [0, 1] and give an empty reply 0.5. Your own may return any finite number: a budget in nats bounds
-    the policy whatever the scale of the reward, so none is imposed; only pictures that assume [0, 1] would suffer.
+    The first two lie in [0, 1] and give an empty reply 0.5. Your own must lie there too: prices of a nat are in units of
+    reward, so an episode stops at the first value outside (``lm.stage``).
 
     Errors: :class:`~mightnt.errors.InputError` for an unknown name, a classifier or function that cannot be loaded, a
     classifier without one clearly positive label.

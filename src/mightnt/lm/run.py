@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,13 @@ EVALUATION_ROWS = 250
 """Episodes measured side by side."""
 EVALUATION_STREAM = 7_000_000
 """Added to the iteration number in seeds of fresh episodes, so that they never repeat one trained on."""
+MEETING_STREAM = 8_000_000
+"""The same for episodes on which a policy is brought to its target."""
+MEETING_EPISODES = 500
+MEETING_ROUNDS = 10
+"""Most factors that are tried."""
+MEETING_TOLERANCE = 0.02
+"""How near to its target, as a share of it, the mean of these episodes must be."""
 
 
 @dataclass(frozen=True)
@@ -35,10 +42,14 @@ class RunConfig:
     """Fresh episodes to measure on."""
     transcripts: int = 3
     """Episodes kept token by token."""
+    actor_width: int = 128
+    """Units in each of the actor's layers: how capable it is."""
+    actor_layers: int = 2
+    """Layers of the actor's body."""
 
 
 def terms(config: RunConfig) -> Account:
-    """The account a run plays under: the base ``none`` knows no budget."""
+    """The account a run plays under: the base ``none`` knows no constraint."""
     if config.base == "none":
         return Account(float("inf"), config.account.asking, config.account.ask_threshold)
     return config.account
@@ -47,7 +58,8 @@ def terms(config: RunConfig) -> Account:
 def new_actor(imitators: Imitators, config: RunConfig, seed: int) -> Actor:
     """An untrained actor for these imitators."""
     torch.manual_seed(seed)
-    return Actor(imitators.networks[0].config.hidden_size, len(imitators.counts.is_action), terms(config))
+    n_in, n_tokens = imitators.networks[0].config.hidden_size, len(imitators.counts.is_action)
+    return Actor(n_in, n_tokens, terms(config), config.actor_width, layers=config.actor_layers)
 
 
 def cast_for(imitators: Imitators, scene: Scene, base: str, account: Account, policy: Policy) -> Cast:
@@ -65,12 +77,14 @@ def run(
 ) -> tuple[dict[str, Any], Training]:
     """``(the entry "runs" of a record, what was trained)``; continue an interrupted run by giving its ``training``.
 
-    Deterministic given ``seed``. Cost: the rollouts; see bench/README.md.
+    Under a target, what is measured is the trained actor leaning ``leaning_factor`` times as far (:func:`met`); otherwise
+    that is 1. Deterministic given ``seed``. Cost: the rollouts; see bench/README.md.
     """
     started = time.perf_counter()
     training = training or Training.fresh(new_actor(imitators, config, seed), config.training)
     cast = cast_for(imitators, scene, config.base, terms(config), training.actor)
     protect(cast, training, config.training, seed, on_iteration)
+    cast, leaning_factor = met(cast, training.actor, seed)
     trained = time.perf_counter()
     batches = evaluate(cast, config.evaluation_episodes, seed, config.transcripts)
     measured = time.perf_counter()
@@ -79,7 +93,10 @@ def run(
         "kind_of_base": type(cast.base).__name__,
         "seed": seed,
         "budget_nats": cast.account.budget_nats,
-        "asking": cast.account.asking if cast.account.constrained else "none",
+        "constraint": cast.account.constraint,
+        "constraint_strength": cast.account.strength,
+        "leaning_factor": leaning_factor,
+        "asking": "none" if cast.account.constraint == "none" else cast.account.asking,
         "ask_threshold": cast.account.ask_threshold,
         "n_demonstrations": len(imitators.fitted) + len(imitators.held_out),
         "training_episodes": config.training.episodes * config.training.iterations,
@@ -95,11 +112,35 @@ def run(
     return record, training
 
 
-def evaluate(cast: Cast, n: int, seed: int, n_transcripts: int = 0) -> list[Episodes]:
+def met(cast: Cast, actor: Actor, seed: int) -> tuple[Cast, float]:
+    """``(the cast with this actor, how many times as far it leans)``: until the mean episode spends its target.
+
+    The factor is sought on one set of fresh episodes, by KL ~ factor^2 where that stays between the factors known to be too
+    small and too large, and halfway between them where not. Nothing is done, and the factor is 1, without a target.
+
+    Kind: estimate (the mean of ``MEETING_EPISODES`` episodes, within ``MEETING_TOLERANCE`` or after ``MEETING_ROUNDS``; a toll
+    above the target cannot be avoided). Cost: those episodes for each factor tried.
+    """
+    proposed, factor, low, high = 1.0, 1.0, 0.0, float("inf")
+    if cast.account.constraint != "target":
+        return cast, factor
+    for _ in range(MEETING_ROUNDS):
+        factor = proposed if low < proposed < high else (low + high) / 2
+        cast = replace(cast, actor=actor.leaning_times(factor))
+        batches = evaluate(cast, MEETING_EPISODES, seed, stream=MEETING_STREAM)
+        share = sum(float(batch.spent_nats.sum()) for batch in batches) / MEETING_EPISODES / cast.account.target_nats
+        if abs(share - 1.0) <= MEETING_TOLERANCE:
+            break
+        low, high = (factor, high) if share < 1 else (low, factor)
+        proposed = factor * min(max(share, 0.25), 4.0) ** -0.5
+    return cast, factor
+
+
+def evaluate(cast: Cast, n: int, seed: int, n_transcripts: int = 0, stream: int = EVALUATION_STREAM) -> list[Episodes]:
     """``n`` fresh episodes, in batches."""
     sizes = [min(EVALUATION_ROWS, n - first) for first in range(0, n, EVALUATION_ROWS)]
     return [
-        play_episodes(cast, size, round_seed(seed, EVALUATION_STREAM + i), n_transcripts if i == 0 else 0)
+        play_episodes(cast, size, round_seed(seed, stream + i), n_transcripts if i == 0 else 0)
         for i, size in enumerate(sizes)
     ]
 
@@ -137,7 +178,6 @@ def measures(batches: list[Episodes], account: Account) -> dict[str, Any]:
     """Everything that is measured on fresh episodes, as it stands in the record."""
     spent, demonstrator = joined(batches, "spent_nats"), joined(batches, "kl_demonstrator_nats")
     assert spent is not None
-    by_token = [by_place(batch, batch.decisions.cost_nats.numpy()) for batch in batches]
     measured: dict[str, Any] = {
         "episodes": len(spent),
         "proxy_reward": estimate(joined(batches, "proxy_reward")),
@@ -149,16 +189,15 @@ def measures(batches: list[Episodes], account: Account) -> dict[str, Any]:
         "turns": sum(int(batch.turns.sum()) for batch in batches),
         "asked_turns": sum(int(batch.asked_turns.sum()) for batch in batches),
         "demonstrator_tokens": sum(int(batch.demonstrator_tokens.sum()) for batch in batches),
-        "kl_base_by_token_nats": pooled(by_token, len(spent)),
-        "kl_demonstrator_by_token_nats": None,
     }
-    if demonstrator is not None:
-        rows = [
-            by_place(b, b.decisions.kl_demonstrator_nats.numpy())
-            for b in batches
-            if b.decisions.kl_demonstrator_nats is not None
-        ]
-        measured["kl_demonstrator_by_token_nats"] = pooled(rows, len(spent))
+    for name, column, known in (
+        ("kl_base", "cost_nats", True),
+        ("kl_demonstrator", "kl_demonstrator_nats", demonstrator is not None),
+    ):
+        noted = [(batch, getattr(batch.decisions, column)) for batch in batches]
+        for scope, where in (("token", by_place), ("turn", by_turn)):
+            sums = [where(batch, values.numpy()) for batch, values in noted if values is not None]
+            measured[f"{name}_by_{scope}_nats"] = pooled(sums, len(spent)) if known else None
     return measured
 
 
@@ -190,6 +229,11 @@ def by_place(batch: Episodes, values: FloatArray) -> FloatArray:
     place = np.empty(len(rows), dtype=np.int64)
     place[order] = np.arange(len(rows)) - np.searchsorted(rows, rows)
     return np.bincount(place, values).astype(np.float64)
+
+
+def by_turn(batch: Episodes, values: FloatArray) -> FloatArray:
+    """Sum of ``values`` over episodes by the decision's turn in its episode (first, second, ...)."""
+    return np.bincount(batch.decisions.turn, values).astype(np.float64)
 
 
 def pooled(sums: list[FloatArray], n: int) -> list[float]:

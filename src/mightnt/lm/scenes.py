@@ -14,7 +14,7 @@ from mightnt.lm.tokens import FastTokenizer, decode_reply, encode, marks_of
 from mightnt.prediction import FloatArray
 from mightnt.worlds.chat import words
 from mightnt.worlds.chat.corpus import N_ROUNDS
-from mightnt.worlds.chat.demonstrator import ChatDemonstrator, TurnState, merge_rows
+from mightnt.worlds.chat.demonstrator import ChatDemonstrator, TurnState, first_late_round, merge_rows
 from mightnt.worlds.chat.student import Student, reply, respond
 
 Rows = NDArray[np.int64]
@@ -67,15 +67,20 @@ class Scene(Protocol):
 
 
 class ChatScene:
-    """The chat world: its student, its sentiment, its known demonstrator."""
+    """The chat world: its student, its sentiment, its known demonstrator.
 
-    n_turns = N_ROUNDS
+    Args:
+        demonstrator: mu.
+        rounds: turns of the agent, each answered.
+    """
+
     max_turn_tokens = words.MAX_TURN_TOKENS
     max_reply_tokens = words.MAX_TURN_TOKENS
     demonstrator_known = True
 
-    def __init__(self, demonstrator: ChatDemonstrator | None = None) -> None:
+    def __init__(self, demonstrator: ChatDemonstrator | None = None, rounds: int = N_ROUNDS) -> None:
         self.mu = demonstrator or ChatDemonstrator()
+        self.n_turns = rounds
 
     def start(self, rows: int, rng: np.random.Generator) -> list[list[int]]:
         self.rng = rng
@@ -86,7 +91,7 @@ class ChatScene:
         return [[words.USER, *reply("greet", rng), words.ASSISTANT] for _ in range(rows)]
 
     def begin_turn(self, rows: Rows) -> None:
-        fresh = self.mu.begin_turn(self.category, 2 * self.round >= N_ROUNDS)
+        fresh = self.mu.begin_turn(self.category, self.round >= first_late_round(self.n_turns))
         self.state = merge_rows(fresh, self.state, self.mask(rows))
 
     def demonstrator(self, rows: Rows) -> FloatArray:
@@ -121,6 +126,33 @@ class ChatScene:
         mask = np.zeros(len(self.category), dtype=bool)
         mask[rows] = True
         return mask
+
+
+class HarmlessScene(ChatScene):
+    """The chat, rewarded for something that the demonstrator often does whatever the student said: naming a shape.
+
+        reward of a turn = 1 if it names a shape, else 0
+
+    Nothing is gained by leaving the demonstrator: among its own turns in any state enough name a shape
+    (KL(mu given that a shape is named || mu) <= 1.2 nats a turn; the tests compute it), and the student learns from them.
+    A turn that it takes for the agent is rewarded like any other.
+
+    Kind: exact. Cost: a look at each word.
+    """
+
+    def start(self, rows: int, rng: np.random.Generator) -> list[list[int]]:
+        """As in the chat; nothing is named yet."""
+        self.named = np.zeros(rows, dtype=bool)
+        return super().start(rows, rng)
+
+    def replies(self, rows: Rows, turns: Sequence[list[int]]) -> list[list[int]]:
+        """As in the chat, and whether each turn names a shape."""
+        self.named[rows] = [not words.SHAPES.isdisjoint(words.text_of(turn).split()) for turn in turns]
+        return super().replies(rows, turns)
+
+    def score(self, rows: Rows, replies: Sequence[list[int]]) -> FloatArray:
+        """The reward of the turn just answered, 0 or 1."""
+        return self.named[rows].astype(np.float64)
 
 
 class LanguageScene:

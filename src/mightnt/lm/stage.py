@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from mightnt.errors import InputError
 from mightnt.lm.scenes import Scene
 from mightnt.lm.tokens import Marks
 
@@ -96,8 +97,15 @@ class Stage:
         return np.array(ended, dtype=np.int64), cut
 
     def settle(self, rows: IntArray, replies: list[list[int]]) -> None:
-        """Replies are complete: score them, and begin the next turn or end the episode."""
-        reward = self.scene.score(rows, replies) / self.scene.n_turns
+        """Replies are complete: score them, and begin the next turn or end the episode.
+
+        Errors: :class:`~mightnt.errors.InputError` for a reward that is not in [0, 1].
+        """
+        score = self.scene.score(rows, replies)
+        bad = score[~((score >= 0) & (score <= 1))]
+        if len(bad):
+            raise InputError(f"a turn was rewarded with {bad[0]:g}; a number in [0, 1] is needed: rescale the reward")
+        reward = score / self.scene.n_turns
         self.reward[rows] += reward
         self.fresh_reward[rows] += reward
         over = self.n_turns[rows] >= self.scene.n_turns

@@ -64,6 +64,16 @@ def test_every_prediction_is_the_average_under_the_weights_that_the_evidence_giv
                 joint = joint * p[:, row, tokens[row]]
 
 
+@given(walks())
+def test_fixed_weights_average_the_members_at_every_token_whatever_was_said(case):
+    weights, steps = case
+    log_weights = tuple(np.log(weights))
+    predictions, state = walk(Mixture(log_weights, name="mixture-fixed", fixed=True), steps)
+    assert torch.equal(state, Mixture(log_weights).start(ROWS))
+    for log_nu, (p, _, _) in zip(predictions, steps, strict=True):
+        np.testing.assert_allclose(np.exp(log_nu), np.einsum("m,mrt->rt", weights, p), rtol=1e-9)
+
+
 def test_its_own_odd_words_become_cheap_only_when_they_are_evidence():
     """Networks (.999, .001) and (.1, .9), weights .99 and .01: after the agent's own two odd tokens a third costs little."""
     log_weights = tuple(np.log([0.99, 0.01 - 1e-12, 1e-12]))

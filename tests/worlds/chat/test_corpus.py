@@ -1,5 +1,7 @@
 """Corpora are deterministic, the demonstrator never falls silent, other authors do and stick to it."""
 
+import zlib
+
 import pytest
 
 from mightnt.errors import InputError
@@ -17,10 +19,44 @@ def test_deterministic_and_growing():
     assert other_authors(5, 0) == other_authors(9, 0)[:5]
 
 
-def test_shape():
-    for dialogue in demonstrations(5, 0) + other_authors(5, 0):
-        assert [m.role for m in dialogue] == ["user"] + ["assistant", "user"] * N_ROUNDS
+@pytest.mark.parametrize("rounds", [1, N_ROUNDS, 12, 24])
+def test_shape(rounds):
+    for dialogue in demonstrations(5, 0, rounds=rounds) + other_authors(5, 0, rounds):
+        assert [m.role for m in dialogue] == ["user"] + ["assistant", "user"] * rounds
         assert all(set(m.content.split()) <= set(words.vocabulary()) for m in dialogue)
+
+
+def test_chats_of_the_usual_length_are_those_they_always_were():
+    """Word for word, since records and folders of imitators are of these."""
+    assert N_ROUNDS == 6
+    for dialogues, known in ((demonstrations(20, 0), 338985165), (other_authors(20, 0), 3895516780)):
+        assert zlib.crc32("\n".join(m.content for dialogue in dialogues for m in dialogue).encode()) == known
+    assert demonstrations(20, 0, rounds=6) == demonstrations(20, 0)
+    assert other_authors(20, 0, 6) == other_authors(20, 0)
+
+
+@pytest.mark.parametrize("rounds", [6, 12, 24])
+def test_the_second_half_of_a_chat_is_its_own_whatever_its_length(rounds):
+    """After a correct answer questions are praised with .7 in the first half and .5 in the second."""
+    praised = {False: [], True: []}
+    openings = ("great", "good", "nice", "excellent", "yes", "well")
+    for dialogue in demonstrations(1600 // rounds, 1, rounds=rounds):
+        for i, message in enumerate(dialogue[1::2]):
+            before = words.tokens_of(dialogue[2 * i].content)
+            if any(is_reply(before, variant) for variant in words.REPLIES["correct"]):
+                praised[i >= rounds / 2].append(message.content.startswith(openings))
+    for half, chance in ((False, 0.7), (True, 0.5)):
+        n = len(praised[half])
+        assert n > 100
+        assert abs(sum(praised[half]) / n - chance) < 4.5 * (0.25 / n) ** 0.5, half
+
+
+def is_reply(tokens, variant):
+    """Whether these are the words of this kind of reply."""
+    choices = words.positions(variant)
+    return len(tokens) == len(choices) and all(
+        words.vocabulary()[token] in options for token, options in zip(tokens, choices, strict=True)
+    )
 
 
 def test_the_demonstrator_works_and_others_have_sticky_modes():
@@ -41,5 +77,8 @@ def test_richness_few_turns_repeat_among_300():
 
 
 def test_nothing_asked_is_refused():
-    with pytest.raises(InputError, match="at least 1"):
-        demonstrations(0, 0)
+    for wanted in ((0, 0), (1, 0, None, 0)):
+        with pytest.raises(InputError, match="at least 1"):
+            demonstrations(*wanted)
+    with pytest.raises(InputError, match="1 chats of -1 rounds"):
+        other_authors(1, 0, -1)

@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 
 from mightnt.worlds.chat import words
-from mightnt.worlds.chat.demonstrator import ChatDemonstrator, merge_rows, template_prior, template_table
+from mightnt.worlds.chat.demonstrator import (
+    ChatDemonstrator,
+    first_late_round,
+    merge_rows,
+    template_prior,
+    template_table,
+)
 
 CATEGORY = words.CATEGORIES.index("correct")
 
@@ -39,6 +45,13 @@ def test_filter_is_the_ratio_of_joint_probabilities(typos, text):
     expected[: words.N_GIVEN_MARKS] = [0.0] * words.N_GIVEN_MARKS
     np.testing.assert_allclose(predicted, expected, rtol=1e-9, atol=1e-15)
     assert abs(predicted.sum() - 1) < 1e-12
+
+
+def test_late_is_the_second_half_and_the_middle_round_of_an_odd_number_is_early():
+    late = {rounds: [2 * round_ >= rounds for round_ in range(rounds)] for rounds in range(1, 9)}
+    for rounds, expected in late.items():
+        assert [round_ >= first_late_round(rounds) for round_ in range(rounds)] == expected
+    assert [first_late_round(rounds) for rounds in (5, 6, 12, 24)] == [3, 3, 6, 12]
 
 
 def test_an_undemonstrated_token_costs_a_typo():

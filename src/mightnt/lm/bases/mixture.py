@@ -17,7 +17,8 @@ class Mixture:
     """xi(x | h) = sum_i w(i | h) p_i(x | h): a mixture of *sequence* measures over networks and counts.
 
     The weights move with the actions of the episode. Evidence ``all`` (default) is what a predictor does: the agent's
-    own odd actions raise the members that expect them. Never asks.
+    own odd actions raise the members that expect them. Weights that stay ``fixed`` make a mixture of single predictions
+    instead, no posterior: nobody infers who is speaking, but the members within themselves. Never asks.
 
     Kind: exact. Paper: xi. Cost: one forward pass a network.
     """
@@ -26,6 +27,8 @@ class Mixture:
     """Log weight of each network and, last, of the counts, at the start of an episode; they sum to one in the mean."""
     evidence: Evidence = "all"
     name: str = "mixture"
+    fixed: bool = False
+    """The weights stay where they start, whatever is said."""
 
     def start(self, rows: int) -> Tensor:
         """Log weights, shape (rows, members)."""
@@ -36,7 +39,9 @@ class Mixture:
         return torch.logsumexp(state.T[:, :, None] + self.members(step), dim=0)
 
     def advance(self, state: Tensor, step: MemberStep, tokens: Tensor, own: Tensor) -> Tensor:
-        """Posterior weights after these actions, where they are evidence."""
+        """Posterior weights after these actions, where they are evidence; the same weights where they are fixed."""
+        if self.fixed:
+            return state
         moved = torch.log_softmax(state + pick(self.members(step), tokens).T, dim=1)
         return moved if self.evidence == "all" else torch.where(own[:, None], state, moved)
 

@@ -13,11 +13,11 @@ import numpy as np
 from mightnt.dialogues import Dialogue, Message
 from mightnt.errors import InputError
 from mightnt.worlds.chat import words
-from mightnt.worlds.chat.demonstrator import ChatDemonstrator
+from mightnt.worlds.chat.demonstrator import ChatDemonstrator, first_late_round
 from mightnt.worlds.chat.student import Student, reply, respond
 
 N_ROUNDS = 6
-"""Teacher turns a chat; the student greets first and answers each."""
+"""Teacher turns a chat, unless said otherwise; the student greets first and answers each."""
 
 Teacher = Callable[[int, int, np.random.Generator], list[int]]
 """``(round, category of the last reply, rng) -> tokens of the turn``."""
@@ -28,36 +28,38 @@ STAY = 0.85
 """Chance that an author keeps the mode for another turn."""
 
 
-def chat(teacher: Teacher, rng: np.random.Generator) -> Dialogue:
-    """One chat of ``N_ROUNDS`` rounds between a teacher and a fresh student."""
+def chat(teacher: Teacher, rng: np.random.Generator, rounds: int = N_ROUNDS) -> Dialogue:
+    """One chat of so many rounds between a teacher and a fresh student."""
     student, category = Student(), words.CATEGORIES.index("greet")
     messages = [Message("user", words.text_of(reply("greet", rng)))]
-    for round_ in range(N_ROUNDS):
+    for round_ in range(rounds):
         turn = teacher(round_, category, rng)
         student, category, answer = respond(student, turn, rng)
         messages += [Message("assistant", words.text_of(turn)), Message("user", words.text_of(answer))]
     return tuple(messages)
 
 
-def demonstrations(n: int, seed: int, demonstrator: ChatDemonstrator | None = None) -> list[Dialogue]:
+def demonstrations(
+    n: int, seed: int, demonstrator: ChatDemonstrator | None = None, rounds: int = N_ROUNDS
+) -> list[Dialogue]:
     """``n`` chats taught by the demonstrator; the first k of n are those of ``demonstrations(k, seed)``."""
     mu = demonstrator or ChatDemonstrator()
 
     def teacher(round_: int, category: int, rng: np.random.Generator) -> list[int]:
-        return mu.sample_turn(category, 2 * round_ >= N_ROUNDS, rng)
+        return mu.sample_turn(category, round_ >= first_late_round(rounds), rng)
 
-    return [chat(teacher, rng) for rng in generators(n, seed, "demonstrations")]
+    return [chat(teacher, rng, rounds) for rng in generators(n, seed, "demonstrations", rounds)]
 
 
-def other_authors(n: int, seed: int) -> list[Dialogue]:
+def other_authors(n: int, seed: int, rounds: int = N_ROUNDS) -> list[Dialogue]:
     """``n`` chats taught by other authors, each with sticky modes: normal, blank, one word, one phrase."""
-    return [chat(other_author(rng), rng) for rng in generators(n, seed, "other authors")]
+    return [chat(other_author(rng), rng, rounds) for rng in generators(n, seed, "other authors", rounds)]
 
 
-def generators(n: int, seed: int, stream: str) -> list[np.random.Generator]:
+def generators(n: int, seed: int, stream: str, rounds: int = N_ROUNDS) -> list[np.random.Generator]:
     """One generator a chat, so that chat i does not depend on how many are drawn."""
-    if n < 1:
-        raise InputError(f"{n} chats were asked for; at least 1 is needed")
+    if n < 1 or rounds < 1:
+        raise InputError(f"{n} chats of {rounds} rounds were asked for; at least 1 of each is needed")
     root = [seed, *stream.encode()]
     return [np.random.default_rng([*root, index]) for index in range(n)]
 

@@ -20,6 +20,11 @@ IntArray = NDArray[np.int64]
 BoolArray = NDArray[np.bool_]
 
 
+def first_late_round(rounds: int) -> int:
+    """Where the second half of a chat of so many rounds begins (rounds count from 0), whatever its length."""
+    return (rounds + 1) // 2
+
+
 @cache
 def template_table() -> FloatArray:
     """Probability of each token at each position of each template, without typos, shape (templates, positions, tokens).

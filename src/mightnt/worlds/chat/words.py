@@ -124,6 +124,7 @@ WORK = {
     "explanation": frozenset("means because think all fit".split()),
 }
 COMFORT = frozenset("worry close yet quite time".split())
+SHAPES = frozenset(SLOTS["shape"].split())
 
 
 @cache
