@@ -5,9 +5,10 @@ import torch
 from transformers import Gemma2Config, Gemma2ForCausalLM, GPT2Config, GPT2LMHeadModel, GPT2Model
 
 from mightnt.errors import InputError
-from mightnt.lm.heads import TwoParts
+from mightnt.lm.heads import TwoParts, read_all, shared_readings
 from mightnt.lm.networks import NetworkShape, build_network
 from mightnt.lm.scoring import logits_of
+from tests.lm.adapted import bloom, network_of, random_adapters, tokens_of
 
 TOKENS = torch.tensor([[3, 1, 4, 1, 5], [2, 6, 5, 3, 0]])
 
@@ -65,6 +66,40 @@ def test_an_adapted_network_speaks_with_its_adapter():
     torch.testing.assert_close(parts.logits(parts.read(TOKENS)[:, 3]), adapted[:, 3])
     with network.disable_adapter():
         assert not torch.allclose(logits_of(network, TOKENS), adapted, atol=1e-3)
+
+
+@pytest.mark.parametrize("trunk", [network_of("llama"), network_of("gpt2"), bloom()], ids=["llama", "gpt2", "bloom"])
+@torch.no_grad()
+def test_adapters_on_one_network_are_read_together(trunk):
+    """A network of its own among them; bloom's members cannot share a pass, and say the same."""
+    adapted, other = random_adapters(trunk, shared_layers=2).networks(trunk), network_of("qwen2")
+    parts = [TwoParts(network) for network in (adapted[0], other, *adapted[1:])]
+    (shared,) = shared_readings(parts)
+    assert shared.members == (0, 2, 3)
+    tokens = tokens_of(2, 7)
+    for _ in range(2):
+        for found, part in zip(read_all(parts, [shared], tokens), parts, strict=True):
+            torch.testing.assert_close(found, part.read(tokens), rtol=1e-4, atol=1e-4)
+        adapted[1].matrices[-1].add_(0.5)  # as they are now, not as they were
+
+
+@torch.no_grad()
+def test_shared_layers_run_once_and_the_others_once_for_all():
+    trunk, rows = network_of("llama"), []
+    parts = [TwoParts(network) for network in random_adapters(trunk, shared_layers=2).networks(trunk)]
+    shared = shared_readings(parts)
+    for layer in trunk.base_model.layers:
+        layer.register_forward_pre_hook(lambda _layer, inputs: rows.append(len(inputs[0])))
+    read_all(parts, shared, tokens_of(2, 7))
+    assert len(rows) == 4
+    assert rows[-1] == 3 * rows[0] == 6
+
+
+def test_one_adapter_and_networks_that_do_not_divide_are_read_alone():
+    trunk = network_of("llama")
+    assert shared_readings([TwoParts(random_adapters(trunk, 1).networks(trunk)[0]), TwoParts(network_of("gpt2"))]) == ()
+    bent = network_of("gemma2")
+    assert shared_readings([TwoParts(network) for network in random_adapters(bent).networks(bent)]) == ()
 
 
 def test_refusals():

@@ -14,14 +14,18 @@ from mightnt.lm.bases.capped import Capped
 from mightnt.lm.bases.minimum import Minimum
 from mightnt.lm.bases.mixture import Mixture
 from mightnt.lm.bases.single import Single
+from mightnt.lm.bases.slack import Slack
+from mightnt.lm.bases.trajectory import Trajectory
+from mightnt.lm.bases.turn import Turn
 from mightnt.lm.heads import TwoParts
-from mightnt.lm.members import over_actions
+from mightnt.lm.members import MemberStep, over_actions
 from mightnt.lm.networks import NetworkShape, build_network
 from mightnt.lm.reference import Reference, score_by_hand
 from mightnt.lm.scoring import scores
-from mightnt.lm.sequences import Asked, score_sequences
+from mightnt.lm.sequences import Asked, led, score_sequences, some_rows
 from mightnt.models.counts import Support, fit_counts
 from mightnt.models.situations import Clusters, fit_situations, with_farthest
+from tests.lm.high_water import HighWater
 
 N, LENGTH = 9, 12
 NETWORKS = [build_network(NetworkShape(16, 1, 1, 16), N + spare, seed) for seed, spare in enumerate((0, 3, 0))]
@@ -52,11 +56,16 @@ BASES = [
     Capped(0.7),
     Capped(0.0),
     Capped(0.7, "situations"),
+    Capped(-1.0),
+    Capped(60.0, "situations"),
     Mixture(WEIGHTS),
     Mixture(WEIGHTS, evidence="demonstrated"),
     Single(),
     Single(of_counts=True),
     Minimum(),
+    Slack(0.5),
+    Trajectory(len(NETWORKS) + 1),
+    Turn(Trajectory(len(NETWORKS) + 1), end=3),
 ]
 
 
@@ -85,16 +94,70 @@ def test_it_is_the_slow_loop(base, batch, temperature):
     agree(ours.score(*batch), score_by_hand(ours, *batch))
 
 
+@given(st.integers(0, 2**32 - 1), st.sampled_from([0.0, 0.7, 5.0, -1.0]))
+def test_a_capped_base_is_led_as_its_own_steps_lead_it(seed, log_cap_nats):
+    """Places in any mix of rows; zeros of the network, of the counts, of both, no support, others' tokens between."""
+    rng = np.random.default_rng(seed)
+    n, rows, base = 40, 3, Capped(log_cap_nats)
+    row = np.sort(rng.integers(0, rows, n))
+    number = np.arange(n) - np.searchsorted(row, row)
+    order = np.argsort(number, kind="stable")
+    row, number = torch.from_numpy(row[order]), torch.from_numpy(number[order])
+    q, p = (np.where(rng.random(n) < 0.1, -np.inf, rng.normal(-3, 2, n)) for _ in range(2))
+    said = MemberStep(
+        torch.from_numpy(q)[None, :, None],
+        torch.from_numpy(p)[:, None],
+        torch.from_numpy(rng.random((n, 1)) < 0.9),
+        None,
+        torch.zeros(n, 1),
+    )
+    own, start = torch.from_numpy(rng.random(n) < 0.8), torch.from_numpy(rng.random((rows, 1)) * max(log_cap_nats, 0.0))
+    states, last = led(base, start, said, row, number, torch.zeros(n, dtype=torch.int64), own)
+    expected = start.clone()
+    for i in range(n):
+        here = row[i : i + 1]
+        assert states[i, 0].item() == pytest.approx(expected[here].item(), abs=1e-12)
+        step = some_rows(said, slice(i, i + 1))
+        moved = base.advance(expected[here], step, torch.zeros(1, dtype=torch.int64), own[i : i + 1])
+        expected[here] = expected[here] if bool(moved.isnan().any()) else moved
+    torch.testing.assert_close(last, expected)
+
+
 @pytest.mark.parametrize("base", [Capped(0.7), Mixture(WEIGHTS), Minimum()], ids=str)
-@pytest.mark.parametrize("numbers", [1, 4 * N * 3, 10**6])
-def test_blocks_and_chunks_change_nothing(base, numbers, monkeypatch):
+@pytest.mark.parametrize(("block", "swept"), [(1, 1), (7 * 4 * 4 * N, 3 * 4 * N), (10**6, 4 * 4 * N)])
+def test_blocks_and_chunks_change_nothing(base, block, swept, monkeypatch):
     rng = np.random.default_rng(1)
     ids = torch.from_numpy(rng.integers(1, N, size=(5, LENGTH)))
     ours = reference(base)
     expected = score_by_hand(ours, ids)
-    monkeypatch.setattr("mightnt.lm.sequences.MAX_NUMBERS", numbers)
+    monkeypatch.setattr("mightnt.lm.vocabulary.BLOCK_BYTES", block)
+    monkeypatch.setattr("mightnt.lm.vocabulary.CACHE_BYTES", swept)
     monkeypatch.setattr("mightnt.lm.sequences.MAX_TOKENS", 2 * LENGTH)
     agree(ours.score(ids), expected)
+
+
+def bytes_held(base, places, many=2000):
+    """The most that scoring so many places holds, with blocks of four places and sweeps over one."""
+    network, every = build_network(NetworkShape(16, 1, 1, 256), many, 0), np.ones(many, dtype=np.bool_)
+    corpus = np.random.default_rng(0).integers(0, many, 500)
+    counts = fit_counts(corpus, np.array([0, 500]), corpus >= 0, every, longest=2)
+    ours = Reference([network], base, is_action=every, counts=counts, support=Support(10**6))
+    ids = torch.from_numpy(corpus[None, : places + 1])
+    with HighWater(*network.parameters()) as water:
+        ours.score(ids)
+    return water.most
+
+
+@pytest.mark.parametrize("base", [Capped(0.7), Slack()], ids=str)
+def test_memory_is_a_block_of_places_however_many_there_are(base, monkeypatch):
+    """Two rows of logits for each place of a block, and a few rows more for the place that is swept over."""
+    row = 4 * 2000
+    monkeypatch.setattr("mightnt.lm.vocabulary.BLOCK_BYTES", 4 * 2 * row)
+    monkeypatch.setattr("mightnt.lm.vocabulary.CACHE_BYTES", row)
+    few, many = bytes_held(base, 20), bytes_held(base, 200)
+    assert 4 * row < few < (4 * 2 + 14) * row
+    assert many < few + 200 * 2000, "hidden states and a few numbers a place, not its row of logits"
+    assert many < 200 * row / 4
 
 
 def test_padding_changes_nothing():

@@ -1,18 +1,17 @@
 """The minimum over a large vocabulary: sums in plain Python as its oracle, memory counted byte by byte, refusals."""
 
 import math
-import weakref
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from mightnt.errors import ContractError, InputError
 from mightnt.lm import vocabulary
 from mightnt.lm.full_kl import kl_step_nats
-from mightnt.lm.vocabulary import vouched_by_heads, vouched_by_logits, vouched_kl_nats
+from mightnt.lm.vocabulary import log_sums, vouched_by_heads, vouched_by_logits, vouched_kl_nats
+from tests.lm.high_water import HighWater
 
 INF = float("inf")
 LARGE = 152_064
@@ -143,6 +142,14 @@ def test_a_large_vocabulary_in_float32_against_float64(dtype, offset):
     torch.testing.assert_close(said.log_kept.double(), oracle.logsumexp(-1), rtol=0, atol=3e-6)
 
 
+@given(st.lists(st.lists(st.sampled_from([-INF, -1e4, -90.0, -3.0, 0.0, 50.0]), min_size=3, max_size=3), max_size=4))
+def test_log_sums_are_those_of_torch(rows):
+    for dtype in (torch.float32, torch.float64):
+        logs = torch.tensor(rows, dtype=dtype).reshape(-1, 3)
+        torch.testing.assert_close(log_sums(logs), logs.logsumexp(-1), rtol=1e-6, atol=1e-6)
+    assert log_sums(torch.tensor([[0.0, math.nan]])).isnan().all()
+
+
 def heads_of(members, positions, tokens, dtype=torch.float32, widths=(5, 8, 5, 4)):
     generator = torch.Generator().manual_seed(1)
     chosen = [widths[k % len(widths)] for k in range(members)]
@@ -187,27 +194,6 @@ def test_heads_in_any_blocks_say_what_their_logits_say(
     # bfloat16 inputs too: products and sums are made in float32
     torch.testing.assert_close(by_heads.log_nu.double(), by_logits.log_nu, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(by_heads.log_kept.double(), by_logits.log_kept, rtol=1e-5, atol=1e-5)
-
-
-class HighWater(TorchDispatchMode):
-    """The most bytes alive at the same time of tensors made inside; what was there before does not count."""
-
-    def __init__(self, *before):
-        super().__init__()
-        self.alive, self.now, self.most = dict.fromkeys((t.untyped_storage().data_ptr() for t in before), 0), 0, 0
-
-    def forget(self, key):
-        self.now -= self.alive.pop(key)
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        result = function(*args, **(kwargs or {}))
-        for tensor in result if isinstance(result, tuple | list) else [result]:
-            if isinstance(tensor, torch.Tensor) and (storage := tensor.untyped_storage()).data_ptr() not in self.alive:
-                self.alive[storage.data_ptr()] = storage.nbytes()
-                self.now += storage.nbytes()
-                self.most = max(self.most, self.now)
-                weakref.finalize(storage, self.forget, storage.data_ptr())
-        return result
 
 
 TOKENS = 5000

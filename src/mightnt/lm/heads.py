@@ -6,11 +6,15 @@ asked a block of places at a time.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 from mightnt.errors import InputError
+from mightnt.lm.adapters import AdapterNetwork, together
 from mightnt.lm.scoring import Network, check_length, context_tokens, logits_of
+from mightnt.lm.trunk import SharedTrunk
 
 
 class TwoParts:
@@ -49,6 +53,39 @@ class TwoParts:
     def width(self) -> int:
         """Numbers that ``read`` gives at each place."""
         return int(self.inner.get_output_embeddings().weight.shape[1]) if self.divides else self.rows
+
+
+class SharedReading:
+    """Networks that are adapters on one trunk, read in one pass: the layers below the first adapter once for all.
+
+    Args:
+        members: which networks of all they are.
+        networks: those, in two parts each; all adapters on one network that divides.
+    """
+
+    def __init__(self, members: Sequence[int], networks: Sequence[TwoParts]) -> None:
+        self.members, self.networks = tuple(members), [part.network for part in networks]
+        self.trunk = SharedTrunk(self.networks[0].network, together([network.adapter for network in self.networks]))
+
+    def read(self, tokens: Tensor) -> Tensor:
+        """Hidden states, shape (members, rows, length, width). Cost: :attr:`~mightnt.lm.trunk.SharedTrunk.passes`."""
+        self.trunk.parts = together([network.adapter for network in self.networks])  # as they are now
+        return self.trunk.hidden(tokens.to(self.trunk.network.device))
+
+
+def shared_readings(parts: Sequence[TwoParts]) -> tuple[SharedReading, ...]:
+    """What can be read together: two or more adapters on one network."""
+    groups: dict[int, list[int]] = {}
+    for i, part in enumerate(parts):
+        if isinstance(part.network, AdapterNetwork) and part.divides:
+            groups.setdefault(id(part.network.network), []).append(i)
+    return tuple(SharedReading(group, [parts[i] for i in group]) for group in groups.values() if len(group) > 1)
+
+
+def read_all(parts: Sequence[TwoParts], shared: Sequence[SharedReading], tokens: Tensor) -> list[Tensor]:
+    """What each head needs at every place, as :meth:`TwoParts.read` of each; what is shared is read together."""
+    read = {i: hidden for reading in shared for i, hidden in zip(reading.members, reading.read(tokens), strict=True)}
+    return [read[i] if i in read else part.read(tokens) for i, part in enumerate(parts)]
 
 
 def hidden_of(network: Network, tokens: Tensor) -> Tensor:

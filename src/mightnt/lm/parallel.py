@@ -25,14 +25,16 @@ from mightnt.lm.vocabulary import (
     Vouched,
     at_least_one,
     block_rows,
+    both_numbers,
     checked_targets,
-    log_totals,
     lower,
     minimum_rule,
     pieces,
     rows_of,
     said_by_heads,
     said_by_logits,
+    strange,
+    too_much,
 )
 
 TIMEOUT_SECONDS = 300.0
@@ -174,12 +176,7 @@ def vouched_together(
     if not own:
         dtype = torch.float64 if any(other.long for other in shares) else torch.float32
         said = replace(said, vocabulary=max(other.vocabulary for other in shares), dtype=dtype)
-    log_nu, log_kept = (torch.empty(said.positions, dtype=said.dtype, device=said.device) for _ in range(2))
-    with torch.no_grad():
-        for rows, least in combined(said, rule, shares, together):
-            log_nu[rows] = least.gather(-1, targets[rows, None].long()).squeeze(-1)
-            log_kept[rows] = log_totals(least, rows_of(said))
-    return Vouched(log_nu, log_kept)
+    return both_numbers(said, targets.to(said.device, torch.int64), combined(said, rule, shares, together))
 
 
 def combined(
@@ -199,10 +196,8 @@ def combined(
             if not lower(least, said.block(member, rows), rule, member, rows_of(said)):
                 sent[-1] = -1.0 - first - member
         lowest_of_all(sent, together)
-        if (strange := round(-1 - float(sent[-1]))) >= 0:
-            of = sum(share.members for share in shares)
-            got = f"member {strange} of {of} (from 0, over all processes) gives NaN or +inf"
-            raise ContractError(f"{got}; finite logits, or -inf for a token it forbids, are needed")
+        if (wrong := round(-1 - float(sent[-1]))) >= 0:
+            raise strange(f"member {wrong} of {sum(share.members for share in shares)} (from 0, over all processes)")
         yield rows, least
 
 
@@ -261,9 +256,7 @@ def agreed(shares: list[Share]) -> list[Share]:
         if len(set(values)) > 1:
             raise InputError(f"processes differ in {what}: {values}; all must score the same text by the same rule")
     if all(share.slack_above_0 for share in shares):
-        raise InputError(
-            "all log slacks of all processes are above 0: nu could sum to more than one; give one 0 or less"
-        )
+        raise too_much("all log slacks of all processes are above 0")
     return shares
 
 

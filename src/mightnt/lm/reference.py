@@ -24,12 +24,13 @@ from torch import Tensor
 
 from mightnt.errors import InputError
 from mightnt.lm.bases.contract import Base, log_kept, pick
-from mightnt.lm.heads import TwoParts
+from mightnt.lm.heads import TwoParts, shared_readings
 from mightnt.lm.imitators import Imitators
 from mightnt.lm.members import MemberStep, over_actions, with_counts
 from mightnt.lm.networks import NetworkMember
+from mightnt.lm.panel import Panel, suffixes_at
 from mightnt.lm.scoring import Network
-from mightnt.lm.sequences import Asked, Panel, Rows, Scored, compact, score_sequences, suffixes_at, vouch
+from mightnt.lm.sequences import Asked, Rows, Scored, compact, score_sequences, vouch
 from mightnt.lm.tokens import FastTokenizer
 from mightnt.models.counts import BEFORE_START, SuffixCounts, Support
 from mightnt.models.situations import SituationCounts
@@ -92,13 +93,14 @@ class Reference(torch.nn.Module):
         mask = checked_actions(tokenizer, is_action, counts)
         self.register_buffer("is_action", torch.from_numpy(np.array(mask)), persistent=False)
         self.parts = checked_networks(networks, len(mask))
+        self.shared = shared_readings(self.parts)
         check_situations(situations, self.parts[0])
         self.forbidden_tokens = 0
         """Forbidden tokens that ``forward`` has met."""
         try_base(self)
 
     @classmethod
-    def of_imitators(cls, imitators: Imitators, base: str = "pessimistic", **settings: Any) -> Reference:
+    def of_imitators(cls, imitators: Imitators, base: str = "situations", **settings: Any) -> Reference:
         """The base of this name over the members it looks at; see :meth:`~mightnt.lm.imitators.Imitators.base`."""
         members = imitators.members(base)
         return cls(
@@ -120,7 +122,7 @@ class Reference(torch.nn.Module):
     def panel(self) -> Panel:
         """Who is asked, where they are now."""
         is_action = self.get_buffer("is_action")
-        return Panel(self.parts, is_action, self.counts, self.support, self.situations, self.temperature)
+        return Panel(self.parts, is_action, self.counts, self.support, self.situations, self.temperature, self.shared)
 
     def score(
         self,

@@ -11,47 +11,30 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from mightnt.errors import InputError
-from mightnt.lm.bases.contract import Base, State, log_kept, pick
+from mightnt.lm.bases.capped import Capped
+from mightnt.lm.bases.contract import Base, State, pick
 from mightnt.lm.bases.minimum import Minimum
+from mightnt.lm.bases.mixture import Mixture
+from mightnt.lm.bases.single import Single
+from mightnt.lm.bases.slack import Slack
+from mightnt.lm.bases.trajectory import Trajectory
+from mightnt.lm.bases.turn import Turn
 from mightnt.lm.full_kl import kl_step_nats
 from mightnt.lm.heads import TwoParts
-from mightnt.lm.members import MemberStep, over_actions, with_counts
+from mightnt.lm.members import MemberStep
+from mightnt.lm.panel import Asks, Heard, Panel
 from mightnt.lm.scoring import MAX_TOKENS
-from mightnt.lm.vocabulary import vouched_by_heads
-from mightnt.models.counts import BEFORE_START, SuffixCounts, Support
-from mightnt.models.situations import SituationCounts
+from mightnt.lm.vocabulary import log_sums, rows_in_block, rows_in_cache, vouched_by_heads
+from mightnt.models.spread import shortlist
 
-MAX_NUMBERS = 2**22
-"""Numbers of float64 that a block of places holds of each kind: 32 MiB."""
-
-
-@dataclass(frozen=True)
-class Panel:
-    """Who is asked."""
-
-    networks: tuple[TwoParts, ...]
-    """At least one; the first one's hidden states are what bases see."""
-    is_action: Tensor
-    """Which tokens can be chosen, bool, shape (tokens,); networks are conditioned on these."""
-    counts: SuffixCounts | None = None
-    support: Support | None = None
-    situations: SituationCounts | None = None
-    """Counts over hidden states of the first network, as it says them without a temperature."""
-    temperature: float = 1.0
-    """Logits of networks are divided by it. Counts are shares of what was demonstrated: no temperature applies."""
-
-    @property
-    def n_tokens(self) -> int:
-        """Size of the vocabulary."""
-        return len(self.is_action)
+BY_TOKEN = (Single, Minimum, Slack, Trajectory, Capped, Mixture)
+"""Bases that look at each token by itself: float32 is enough for them over the vocabulary. Their states are float64."""
 
 
 @dataclass(frozen=True)
@@ -181,30 +164,66 @@ def score_rows(panel: Panel, base: Base, rows: Rows, asked: Asked | None) -> tup
     log_nu, kept, kl = zeros, zeros.clone(), zeros.clone()
     if not bool(rows.own.any()):
         return log_nu, kept, kl
-    read = [network.read(rows.tokens) for network in panel.networks]
-    if asked is None and is_plain_minimum(panel, base) and all(network.divides for network in panel.networks):
+    read = panel.read(rows.tokens)
+    if asked is None and is_plain_minimum(panel, base):
         where = rows.own.nonzero(as_tuple=True)
         log_nu[where], kept[where] = plain_minimum(panel, rows, read, where)
         return log_nu, kept, kl
     policy_read = asked.policy.read(rows.tokens) if asked else None
-    state = base.start(len(rows.tokens)).to(rows.tokens.device)
-    for row, place in places(panel, rows):
-        step, tokens = said(panel, rows, read, row, place), rows.tokens[row, place]
-        states, state = led(base, state, step, row, place, tokens, rows.own[row, place])
-        vouched = vouch(base, states, step)
-        own = rows.own[row, place]
-        where = (row[own], place[own])
-        log_nu[where] = pick(vouched, tokens)[own]
-        kept[where] = log_kept(vouched)[own]
-        if asked is not None and policy_read is not None:
-            logits = asked.policy.logits(policy_read[row[own], place[own] - 1]) / panel.temperature
-            kl[where] = kl_raised(logits, vouched[own], asked.lowest_nats)
-    return log_nu, kept, kl
+    state, asks = base.start(len(rows.tokens)).to(rows.tokens.device), what_it_asks(base, asked)
+    for row, place, number in places(panel, rows, asks.dtype):
+        tokens, own = rows.tokens[row, place], rows.own[row, place]
+        heard = panel.hear(read, rows.tokens, row, place, asks)
+        said = heard.at(np.arange(len(row)) * panel.n_tokens + tokens.cpu().numpy())
+        states, state = led(base, state, said, row, number, tokens, own)
+        left = torch.arange(len(row), device=row.device)
+        if isinstance(base, Capped) and asked is None and heard.allowed:
+            closed, numbers = by_lists(base, states, heard, said)
+            log_nu[row[closed], place[closed]], kept[row[closed], place[closed]] = numbers
+            left = left[~closed]
+        for some in torch.split(left, rows_in_cache(panel.n_tokens, asks.dtype, tokens.device)):
+            vouched, where = vouch(base, states[some].to(asks.dtype), heard.written_out(some)), (row[some], place[some])
+            log_nu[where], kept[where] = pick(vouched, tokens[some]).double(), kept_by(base, vouched).double()
+            if asked is not None and policy_read is not None:
+                logits = asked.policy.logits(policy_read[row[some], place[some] - 1]) / panel.temperature
+                kl[where] = kl_raised(logits, vouched, asked.lowest_nats)
+    others = ~rows.own
+    return log_nu.masked_fill(others, 0.0), kept.masked_fill(others, 0.0), kl.masked_fill(others, 0.0)
+
+
+def by_lists(base: Capped, states: State, heard: Heard, said: MemberStep) -> tuple[Tensor, Tensor]:
+    """``(where the demonstrations allow a list of tokens alone, log nu of the said token and log kept there)``.
+
+    Shapes (places,), (2, places of those). A capped base forbids what has no support: only what is listed is looked at.
+    """
+    closed, codes = shortlist(heard.allowed)
+    place = torch.from_numpy(codes // heard.n_tokens).to(states.device)
+    log_kept = grouped_log_sums(base.predict(states[place], heard.at(codes))[:, 0], place, len(states)).clamp(max=0.0)
+    chosen = torch.from_numpy(closed).to(states.device)
+    return chosen, torch.stack([base.predict(states, said)[:, 0], log_kept])[:, chosen]
+
+
+def grouped_log_sums(logs: Tensor, group: Tensor, n: int) -> Tensor:
+    """log of the sum of e^logs in each of ``n`` groups, ``-inf`` where all are or there are none; shape (n,)."""
+    top = logs.new_full((n,), -torch.inf).scatter_reduce(0, group, logs, "amax")
+    top = top.masked_fill(top.isneginf(), 0.0)
+    return logs.new_zeros(n).index_add(0, group, (logs - top[group]).exp()).log() + top
+
+
+def what_it_asks(base: Base, asked: Asked | None) -> Asks:
+    """float32 for bases that look at each token by itself, else float64; a capped base looks at one kind of counts alone."""
+    inner = base
+    while isinstance(inner, Turn):
+        inner = inner.base
+    dtype = torch.float32 if isinstance(inner, BY_TOKEN) and asked is None else torch.float64
+    if isinstance(inner, Capped):
+        return Asks(dtype, inner.against == "counts", inner.against == "situations")
+    return Asks(dtype)
 
 
 def is_plain_minimum(panel: Panel, base: Base) -> bool:
-    """Whether the base is the minimum over the networks and nothing else."""
-    return isinstance(base, Minimum) and panel.counts is None
+    """Whether the base is the minimum over the networks and nothing else, and all of these have a head."""
+    return isinstance(base, Minimum) and panel.counts is None and all(network.divides for network in panel.networks)
 
 
 def plain_minimum(panel: Panel, rows: Rows, read: list[Tensor], where: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
@@ -222,66 +241,74 @@ def plain_minimum(panel: Panel, rows: Rows, read: list[Tensor], where: tuple[Ten
     return vouched.log_nu.double(), vouched.log_kept.double()
 
 
-def places(panel: Panel, rows: Rows) -> Iterator[tuple[Tensor, Tensor]]:
-    """Rows and places of the tokens that move the base, in order of place, in blocks that fit the memory."""
-    n, length = rows.tokens.shape
-    size = max(1, MAX_NUMBERS // (n * panel.n_tokens * len(panel.networks)))
-    for first in range(1, length, size):
-        place, row = rows.acting[:, first : first + size].T.nonzero(as_tuple=True)
-        if len(row):
-            yield row, place + first
+def places(panel: Panel, rows: Rows, dtype: torch.dtype) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """``(row, place, number)`` of the tokens that move the base, in blocks that fit the memory.
 
-
-def said(panel: Panel, rows: Rows, read: list[Tensor], row: Tensor, place: Tensor) -> MemberStep:
-    """What everybody says at these places, one row of the step each."""
-    spoken = []
-    for number, (network, hidden) in enumerate(zip(panel.networks, read, strict=True)):
-        logits = network.logits(hidden[row, place - 1]).to(panel.is_action.device)
-        spoken.append(over_actions(logits / panel.temperature, panel.is_action))
-        if bool(spoken[-1].isnan().any()):
-            raise InputError(f"network {number} says NaN; a network with finite logits is needed")
-    longest = panel.counts.longest if panel.counts else 0
-    suffixes, hidden = suffixes_at(rows.tokens, row, place, longest), read[0][row, place - 1]
-    return with_counts(torch.stack(spoken), suffixes, hidden, panel.counts, panel.support, panel.situations)
-
-
-def suffixes_at(tokens: Tensor, row: Tensor, place: Tensor, longest: int) -> NDArray[np.int64]:
-    """The ``longest`` tokens before each place, newest last, ``BEFORE_START`` where none was; shape (places, longest)."""
-    table, r, t = (x.cpu().numpy() for x in (tokens, row, place))
-    before = np.full((len(table), longest), BEFORE_START, dtype=np.int64)
-    heard = np.concatenate([before, table], axis=1)
-    found: NDArray[np.int64] = heard[r[:, None], t[:, None] + np.arange(longest)]
-    return found
+    They come by their number among those of their row: first those that come first in a row, then the second ones, ...
+    """
+    row, place = rows.acting.nonzero(as_tuple=True)
+    number = (rows.acting.cumsum(1) - 1)[row, place]
+    order = number.argsort(stable=True)
+    size = rows_in_block(panel.n_tokens, dtype, len(panel.networks))
+    return zip(*(torch.split(values[order], size) for values in (row, place, number)), strict=True)
 
 
 def led(
-    base: Base, state: State, step: MemberStep, row: Tensor, place: Tensor, tokens: Tensor, own: Tensor
+    base: Base, state: State, said: MemberStep, row: Tensor, number: Tensor, tokens: Tensor, own: Tensor
 ) -> tuple[State, State]:
-    """The base's state at each of these places (ascending), and every row's state after them.
+    """The base's state at each of these places (``number`` ascending), and every row's state after them.
 
-    A token that is impossible under everything has no state after it (NaN): the state before it stays.
+    ``said``: what everybody says of the token that was chosen there. A token that is impossible under everything has no
+    state after it (NaN): the state before it stays.
     """
     if not state.shape[1]:
         return state[row], state
+    if isinstance(base, Capped):
+        return led_capped(base, state, said, row, number, own)
     states, state = state[row].clone(), state.clone()
-    begins = np.unique(place.cpu().numpy(), return_index=True)[1].tolist()
-    for begin, end in pairwise([*begins, len(place)]):
+    begins = np.unique(number.cpu().numpy(), return_index=True)[1].tolist()
+    for begin, end in pairwise([*begins, len(row)]):
         here, part = row[begin:end], slice(begin, end)
-        states[part] = state[here]
-        moved = base.advance(state[here], column(step, part, tokens), torch.zeros_like(here), own[part])
-        state[here] = torch.where(moved.isnan().any(1, keepdim=True), state[here], moved)
+        states[part] = before = state[here]
+        moved = moved_on(base, before, some_rows(said, part), tokens[part], own[part])
+        state[here] = torch.where(moved.isnan().any(1, keepdim=True), before, moved)
     return states, state
 
 
-def column(step: MemberStep, part: slice, tokens: Tensor) -> MemberStep:
-    """What everybody says of one token a place: a vocabulary of one. Every field but the hidden state is over tokens."""
+def led_capped(
+    base: Capped, state: State, said: MemberStep, row: Tensor, number: Tensor, own: Tensor
+) -> tuple[State, State]:
+    """As :func:`led`, whose loop is its oracle: for a capped base a step is s -> min(max(s + log q / P, 0), log c).
 
-    def one(name: str, value: Tensor | None) -> Any:
-        if value is None or name == "hidden":
-            return None if value is None else value[part]
-        return pick(value[..., part, :], tokens[part])[..., None]
+    (log R' = max(0, log R + log nu / P) with nu = min(q, c P / R); s -> 0 where there is no support, and s stays where the
+    demonstrator chose or P forbids the token.) Cost: three operations a step, on one number a row.
+    """
+    member = base.member(said)[:, 0]
+    assert said.supported is not None, "this base needs the support of the demonstrations"
+    moves = (own & (member > -torch.inf)).cpu().numpy()
+    ratio = (said.networks[0, :, 0] - member).masked_fill(~said.supported[:, 0], -torch.inf).cpu().numpy()
+    r, t = row.cpu().numpy(), number.cpu().numpy() - int(number[0])
+    steps = np.full((t[-1] + 1, len(state)), np.nan)
+    steps[t[moves], r[moves]] = ratio[moves]
+    log_r, top, before = state[:, 0].cpu().numpy(), max(base.log_cap_nats, 0.0), np.empty_like(steps)
+    for step, ratios in enumerate(steps):
+        before[step] = log_r
+        log_r = np.where(np.isnan(ratios), log_r, np.clip(log_r + ratios, 0.0, top))
+    return torch.from_numpy(before[t, r][:, None]).to(state), torch.from_numpy(log_r[:, None]).to(state)
 
-    return replace(step, **{name: one(name, value) for name, value in vars(step).items()})
+
+def moved_on(base: Base, state: State, step: MemberStep, tokens: Tensor, own: Tensor) -> State:
+    """The state after these tokens, of which alone the step speaks: they are number 0 there, also where one ends a turn."""
+    if not isinstance(base, Turn):
+        return base.advance(state, step, torch.zeros_like(tokens), own)
+    goes_on = moved_on(base.base, state, step, tokens, own)
+    return torch.where((tokens == base.end)[:, None], base.start(len(tokens)).to(state), goes_on)
+
+
+def some_rows(step: MemberStep, part: slice) -> MemberStep:
+    """What was said in some rows."""
+    rows = {name: value[..., part, :] for name, value in vars(step).items() if value is not None}
+    return replace(step, **rows)
 
 
 def vouch(base: Base, state: State, step: MemberStep) -> Tensor:
@@ -289,6 +316,13 @@ def vouch(base: Base, state: State, step: MemberStep) -> Tensor:
     if isinstance(base, Minimum) and step.counts is None:
         return step.networks.amin(0)
     return base.predict(state, step)
+
+
+def kept_by(base: Base, vouched: Tensor) -> Tensor:
+    """log sum_x nu(x), shape (places,): 0 for one network, which keeps all, unless it allows nothing."""
+    if isinstance(base, Single) and not base.of_counts:
+        return torch.where(vouched.amax(-1).isneginf(), -torch.inf, 0.0)
+    return log_sums(vouched).clamp(max=0.0)
 
 
 def kl_raised(logits: Tensor, log_nu: Tensor, lowest_nats: float) -> Tensor:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mightnt.errors import InputError
+from mightnt.models.spread import NOTHING, Allowed, Spread
 from mightnt.prediction import FloatArray
 
 IntArray = NDArray[np.int64]
@@ -115,13 +116,21 @@ class SuffixCounts:
 
     def predict(self, suffixes: IntArray) -> FloatArray:
         """Log-probabilities of the next action, shape (n, n_symbols), normalized over actions."""
-        return backed_off(self.tables, self.keys(suffixes), self.is_action, self.strength)
+        return self.spread(suffixes).written_out()
 
     def supported(self, suffixes: IntArray, rule: Support) -> BoolArray:
         """Which tokens the demonstrations support after each suffix, shape (n, n_symbols).
 
         Kind: exact given its counts. Cost: a binary search a length and row, plus the entries found.
         """
+        return self.allowed(suffixes, rule).written_out()
+
+    def spread(self, suffixes: IntArray) -> Spread:
+        """What :meth:`predict` says, not written out."""
+        return backed_off(self.tables, self.keys(suffixes), self.is_action, self.strength)
+
+    def allowed(self, suffixes: IntArray, rule: Support) -> Allowed:
+        """What :meth:`supported` says, not written out."""
         return supported_by(self.tables, self.keys(suffixes), self.is_action, rule)
 
     def keys(self, suffixes: IntArray) -> list[KeyArray]:
@@ -132,42 +141,58 @@ class SuffixCounts:
 
 def supported_by(
     tables: Sequence[SuffixTable], keys: Sequence[KeyArray], is_action: BoolArray, rule: Support
-) -> BoolArray:
-    """Which actions ``rule`` supports, shape (n, n_symbols): the last table with a closed row under its keys decides.
+) -> Allowed:
+    """Which actions ``rule`` supports in n rows: the last table with a closed row under its keys decides.
 
-    With no closed row at all, every action is supported.
+    With no closed row at all, every action is supported. ``tables[0]`` has one row, which all share.
     """
-    supported = np.repeat(is_action[None], len(keys[0]), axis=0)
-    for table, key in zip(tables, keys, strict=True):
+    none = np.zeros_like(is_action)
+    sets = np.stack([is_action, none, none])
+    sets[1, tables[0].actions[tables[0].counts >= rule.seen]] = True
+    level, row = np.full(len(keys[0]), -1), np.zeros(len(keys[0]), dtype=np.int64)
+    for number, (table, key) in enumerate(zip(tables, keys, strict=True)):
         found, rows = table.find(key)
         closed = (table.totals[rows] >= rule.ample) & (table.rare_share(rows, rule.seen) <= rule.missing)
-        found, rows = found[closed], rows[closed]
-        supported[found] = False
-        owner, entry = table.entries(rows)
+        level[found[closed]], row[found[closed]] = number, rows[closed]
+    codes = [np.zeros(0, dtype=np.int64)]
+    for number, table in enumerate(tables[1:], start=1):
+        here = np.flatnonzero(level == number)
+        owner, entry = table.entries(row[here])
         seen = table.counts[entry] >= rule.seen
-        supported[found[owner[seen]], table.actions[entry[seen]]] = True
-    return supported
+        codes.append(here[owner[seen]] * len(is_action) + table.actions[entry[seen]])
+    return Allowed(sets, np.minimum(level + 1, NOTHING), np.sort(np.concatenate(codes), kind="stable"))
 
 
 def backed_off(
     tables: Sequence[SuffixTable], keys: Sequence[KeyArray], is_action: BoolArray, strength: float
-) -> FloatArray:
-    """Log-probabilities by hierarchical back-off, shape (n, n_symbols), normalized over actions.
+) -> Spread:
+    """Log-probabilities of n rows by hierarchical back-off, normalized over actions.
 
     p_k = (n_k + s p_{k-1}) / (N_k + s) with the counts n_k of the row of ``tables[k]`` under ``keys[k]``, each of shape (n,),
-    p_{-1} uniform over actions; a key that was never met leaves p as it is. Cost: a binary search a table and row.
+    p_{-1} uniform over actions; a key that was never met leaves p as it is. ``tables[0]`` has one row, which all share. Summed
+    up, a count of table k weighs 1 / (N_k + s) times the s / (N_j + s) of every later table j that knows its key.
+
+    Cost: a binary search a table and row, plus the entries found.
     """
-    probabilities = np.repeat((is_action / is_action.sum())[None], len(keys[0]), axis=0)
-    for table, queries in zip(tables, keys, strict=True):
+    common, scale = shared_row(tables[0], is_action, strength), np.ones(len(keys[0]))
+    codes, more = [], []
+    for table, queries in zip(tables[:0:-1], keys[:0:-1], strict=True):
         found, rows = table.find(queries)
-        if not len(found):
-            break
-        weight = 1.0 / (table.totals[rows] + strength)
-        probabilities[found] *= (strength * weight)[:, None]
         owner, entry = table.entries(rows)
-        probabilities[found[owner], table.actions[entry]] += table.counts[entry] * weight[owner]
-    with np.errstate(divide="ignore"):
-        return np.asarray(np.log(probabilities))
+        weight = scale[found] / (table.totals[rows] + strength)
+        codes.append(found[owner] * len(is_action) + table.actions[entry])
+        more.append(table.counts[entry] * weight[owner])
+        scale[found] = strength * weight
+    return Spread(common, scale, tuple(codes), tuple(more))
+
+
+def shared_row(table: SuffixTable, is_action: BoolArray, strength: float) -> FloatArray:
+    """p_0, shape (n_symbols,): what the table of the empty suffix makes of the uniform one."""
+    common = np.asarray(is_action / is_action.sum())
+    if len(table.keys):
+        common *= strength / (table.totals[0] + strength)
+        common[table.actions] += table.counts / (table.totals[0] + strength)
+    return common
 
 
 def pack(codes: KeyArray, longest: int, base: int) -> list[KeyArray]:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from mightnt.errors import InputError
 from mightnt.models.counts import BoolArray, IntArray, SuffixTable, Support, backed_off, sum_pairs, supported_by
+from mightnt.models.spread import NOTHING, Allowed, Spread
 from mightnt.prediction import FloatArray
 
 Vectors = NDArray[np.float32]
@@ -50,6 +51,16 @@ class Clusters:
 
 
 @dataclass(frozen=True)
+class Located:
+    """Which clusters places fall into."""
+
+    keys: tuple[NDArray[np.uint64], ...]
+    """Cluster numbers on the levels, after the one key of the whole, each of shape (n,)."""
+    distance: FloatArray
+    """To the nearest center of the finest level, shape (n,)."""
+
+
+@dataclass(frozen=True)
 class SituationCounts:
     """The fitted counts. Rows of ``hidden`` are hidden states before a choice, shape (n, width).
 
@@ -71,21 +82,39 @@ class SituationCounts:
 
     def predict(self, hidden: Vectors) -> FloatArray:
         """Log-probabilities of the next action, backed off from fine to coarse to uniform, shape (n, n_symbols)."""
-        return backed_off(self.tables, self.keys(hidden), self.is_action, self.strength)
+        return self.spread(self.located(hidden)).written_out()
 
     def supported(self, hidden: Vectors) -> BoolArray:
         """Which tokens were chosen in situations like this one, shape (n, n_symbols).
 
         The finest cluster that is closed decides (``rule``); farther than ``farthest`` nothing is supported.
         """
-        supported = supported_by(self.tables, self.keys(hidden), self.is_action, self.rule)
-        supported[nearest(hidden, self.centers[-1])[1] > self.farthest] = False
-        return supported
+        return self.allowed(self.located(hidden)).written_out()
 
-    def keys(self, hidden: Vectors) -> list[NDArray[np.uint64]]:
+    def keys(self, hidden: Vectors) -> tuple[NDArray[np.uint64], ...]:
         """Cluster numbers on the levels, after the one key of the whole."""
-        whole = np.zeros(len(hidden), dtype=np.uint64)
-        return [whole, *(nearest(hidden, centers)[0].astype(np.uint64) for centers in self.centers)]
+        return self.located(hidden).keys
+
+    def located(self, hidden: Vectors) -> Located:
+        """The clusters that places fall into: what all else here follows from."""
+        whole, distance = np.zeros(len(hidden), dtype=np.uint64), np.zeros(len(hidden))
+        keys = [whole]
+        for centers in self.centers:
+            number, distance = nearest(hidden, centers)
+            keys.append(number.astype(np.uint64))
+        return Located(tuple(keys), distance)
+
+    def spread(self, located: Located) -> Spread:
+        """What :meth:`predict` says, not written out."""
+        return backed_off(self.tables, located.keys, self.is_action, self.strength)
+
+    def allowed(self, located: Located) -> Allowed:
+        """What :meth:`supported` says, not written out."""
+        near = supported_by(self.tables, located.keys, self.is_action, self.rule)
+        far = located.distance > self.farthest
+        return Allowed(
+            near.sets, np.where(far, NOTHING, near.which), near.codes[~far[near.codes // len(self.is_action)]]
+        )
 
 
 def nearest(vectors: Vectors, centers: Vectors, block: int = 8192) -> tuple[IntArray, FloatArray]:
@@ -94,7 +123,7 @@ def nearest(vectors: Vectors, centers: Vectors, block: int = 8192) -> tuple[IntA
     numbers, distances = [np.zeros(0, dtype=np.int64)], [np.zeros(0)]
     for first in range(0, len(vectors), block):
         rows = vectors[first : first + block]
-        less = squares - 2.0 * (rows @ centers.T)
+        less = squares - (2.0 * rows) @ centers.T
         number = less.argmin(axis=1)
         squared = less[np.arange(len(rows)), number] + (rows.astype(np.float64) ** 2).sum(axis=1)
         numbers.append(number)
