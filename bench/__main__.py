@@ -27,7 +27,9 @@ from mightnt.provenance import provenance
 
 PARTS = (
     "language_models",
+    "scoring",
     "vocabulary",
+    "kernel",
     "adapters",
     "context_tree",
     "machine",
@@ -75,6 +77,8 @@ def main() -> None:
     kept = read_json(RECORD).get("parts", {}) if RECORD.exists() else {}
     for part in wanted:
         lines, entry = measure(part, source)
+        if not lines:  # a part that this machine cannot run, which says so
+            continue
         show(part, lines)
         kept[part] = entry
         write_json(RECORD, {"kind": "mightnt bench", "version": 1, "parts": {p: kept[p] for p in PARTS if p in kept}})

@@ -6,6 +6,7 @@
 import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # the tests run side by side; before anything loads torch
+os.environ.setdefault("TRITON_INTERPRET", "1")  # kernels are tested on the processor; 0 where a GPU is to be tested
 
 
 from hypothesis import HealthCheck, settings
