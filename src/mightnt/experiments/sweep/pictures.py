@@ -1,0 +1,303 @@
+"""Figures of the full experiment, from records: vector files in the one style of all pages, told apart without color too.
+
+What is missing from a figure is said in its caption; a mean of fewer runs than planned is drawn hollow.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
+
+from mightnt.audits.drawing import INK, PAPER, PARAMETERS, SOFT, STYLES, Style, whiskers
+from mightnt.audits.summary import over_seeds
+from mightnt.experiments.sweep.cells import Cell, base_alone, headline
+from mightnt.experiments.sweep.records import Records
+from mightnt.experiments.sweep.studies import BUDGETS_NATS, COMPARED, HELD, STUDIES
+from mightnt.experiments.sweep.tables import Gathered, Measured, asks_per_100_turns, gathered, held_by, mean_of
+from mightnt.files import replacing
+
+FORMATS = ("svg", "pdf")
+PANEL_INCHES = (3.4, 2.9)
+PRINT = {**PARAMETERS, "font.size": 9, "pdf.fonttype": 42, "legend.frameon": False, "legend.fontsize": 8}
+NATS = "nats an episode"
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One figure: a file name, what it shows and what is missing from it."""
+
+    name: str
+    caption: str
+    draw: Callable[[Figure], None]
+    inches: tuple[float, float] = PANEL_INCHES
+    """Width and height."""
+
+    def write(self, folder: Path) -> None:
+        """Save it as ``folder/NAME.svg`` and ``.pdf``, the same bytes for the same records."""
+        with matplotlib.rc_context({**PRINT, "svg.hashsalt": self.name}):
+            figure = Figure(figsize=self.inches, layout="constrained")
+            self.draw(figure)
+            for kind in FORMATS:
+                plain = {"CreationDate": None} if kind == "pdf" else {"Date": None}
+                with replacing(folder / f"{self.name}.{kind}") as path:
+                    figure.savefig(path, format=kind, metadata=plain)
+
+
+APART = 1.025
+"""How far lines stand side by side where an axis is logarithmic, so that none hides another."""
+
+
+def look(base: str) -> Style:
+    """How this base looks everywhere."""
+    return STYLES[base]
+
+
+def beside(base: str) -> float:
+    """The factor by which this base's points stand aside."""
+    return float(APART ** (COMPARED.index(base) - len(COMPARED) // 2))
+
+
+def absent(found: Sequence[Gathered]) -> str:
+    """The sentence that names the runs which a figure lacks; empty when none does."""
+    lacking = [
+        f"{one.cell.base}, {held_by(one.cell)} ({len(one.missing_seeds)} of {one.n_planned})"
+        for one in found
+        if one.missing_seeds
+    ]
+    return f" Missing runs: {'; '.join(lacking)}." if lacking else ""
+
+
+def log_ticks(axes: Axes, name: str, values: Sequence[float]) -> None:
+    """A logarithmic axis whose ticks are these values."""
+    getattr(axes, f"set_{name}scale")("log")
+    axis = axes.xaxis if name == "x" else axes.yaxis
+    axis.set_major_locator(FixedLocator(list(values)))
+    axis.set_major_formatter(FixedFormatter([f"{value:,g}" for value in values]))
+    axis.set_minor_locator(NullLocator())
+
+
+def decades(low: float, high: float) -> list[float]:
+    """1, 3, 10, ... from ``low`` to ``high``."""
+    exponents = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    return [step * 10.0**e for e in exponents for step in (1, 3) if low <= step * 10.0**e <= high]
+
+
+def series(
+    axes: Axes, base: str, points: Sequence[tuple[float, Gathered]], number: Callable[[Measured], float | None]
+) -> None:
+    """A line through means with their intervals; runs as small dots; a mean that lacks runs is hollow."""
+    style, means = look(base), list[tuple[float, float]]()
+    for place, one in points:
+        x = place * beside(base)
+        values = [value for value in one.values(number) if math.isfinite(value)]
+        spread = over_seeds(values)
+        if spread is None:
+            continue
+        axes.plot([x] * len(values), values, ls="", marker=".", ms=3, color=style.color, alpha=0.5, zorder=2)
+        face = PAPER if one.missing_seeds else style.color
+        axes.errorbar(
+            [x],
+            [spread.mean],
+            yerr=whiskers(spread),
+            fmt=style.marker,
+            ms=5.5,
+            color=style.color,
+            mfc=face,
+            mec=style.color,
+            elinewidth=1,
+            capsize=2,
+            zorder=3,
+        )
+        means.append((x, spread.mean))
+    if means:
+        axes.plot(*zip(*means, strict=True), color=style.color, ls=style.dash, lw=1.4, zorder=2.5)
+    axes.plot([], [], color=style.color, ls=style.dash, marker=style.marker, ms=5.5, label=base)
+
+
+def over_optimization(records: Records, first_seed: int) -> Picture:
+    """Proxy reward, true utility and KL to the demonstrator against the budget, a line for each base."""
+    by_base = {
+        base: [(nats, gathered(Cell(base=base, strength=nats), records, first_seed)) for nats in BUDGETS_NATS]
+        for base in HELD
+    }
+    free = gathered(headline("none"), records, first_seed)
+    mu = gathered(base_alone(headline("known")), records, first_seed)
+    shown = (
+        ("proxy reward", "proxy_reward"),
+        ("true utility", "true_utility"),
+        ("KL(π, μ), " + NATS, "kl_demonstrator_nats"),
+    )
+
+    def draw(figure: Figure) -> None:
+        for axes, (label, name) in zip(figure.subplots(1, 3), shown, strict=True):
+            for base, points in by_base.items():
+                series(axes, base, points, mean_of(name))
+            log_ticks(axes, "x", BUDGETS_NATS)
+            axes.set_xlabel(f"budget, {NATS}")
+            axes.set_ylabel(label)
+            for one, color, words in ((free, look("none").color, "no budget"), (mu, INK, "demonstrator")):
+                spread = one.spread(mean_of(name))
+                if spread and math.isfinite(spread.mean):
+                    axes.axhline(spread.mean, color=color, lw=1, ls=(0, (1, 1.5)), zorder=1, label=words)
+            if name == "kl_demonstrator_nats":
+                axes.plot(BUDGETS_NATS, BUDGETS_NATS, color=SOFT, lw=0.8, label="KL(π, μ) = budget")
+                spread_ticks(axes)
+        legend_below(figure, 5)
+
+    caption = (
+        "What a nat buys: proxy reward, true utility and distance to the demonstrator against the budget of KL to the base an "
+        "episode. Dots are runs, markers means over seeds with 95% t intervals, hollow where runs are missing."
+    )
+    return Picture(
+        "over-optimization",
+        caption + absent([one for points in by_base.values() for _, one in points] + [free, mu]),
+        draw,
+        panels(3),
+    )
+
+
+def spread_ticks(axes: Axes) -> None:
+    """A logarithmic y axis with ticks 1, 3, 10, ..., where anything was drawn."""
+    if not any(len(line.get_ydata()) for line in axes.lines):  # type: ignore[arg-type]
+        return
+    axes.set_yscale("log")
+    low, high = axes.get_ylim()
+    log_ticks(axes, "y", decades(low, high))
+    axes.set_ylim(low, high)
+
+
+def panels(n: int) -> tuple[float, float]:
+    """Width and height of a row of panels."""
+    return n * PANEL_INCHES[0], PANEL_INCHES[1]
+
+
+def legend_below(figure: Figure, columns: int) -> None:
+    """One legend for all panels, under them, each label once."""
+    found = dict[str, Any]()
+    for axes in figure.axes:
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
+            found.setdefault(label, handle)
+    if found:
+        figure.legend(list(found.values()), list(found), loc="outside lower center", ncols=columns)
+
+
+def promise_and_truth(records: Records, first_seed: int) -> Picture:
+    """KL to the base against KL to the demonstrator, both logarithmic, every run of the budgets a dot; the diagonal."""
+    study = STUDIES["budgets"]
+    every = [gathered(cell, records, first_seed) for cell in study.cells if not cell.alone]
+
+    def draw(figure: Figure) -> None:
+        axes, lengths = figure.subplots(), list[float]()
+        for base in COMPARED:
+            style = look(base)
+            pairs = [pair for one in every if one.cell.base == base for pair in both(one)]
+            if pairs:
+                axes.plot(
+                    *zip(*pairs, strict=True),
+                    ls="",
+                    marker=style.marker,
+                    ms=4.5,
+                    color=style.color,
+                    mec=PAPER,
+                    mew=0.4,
+                    label=base,
+                )
+                lengths += [value for pair in pairs for value in pair]
+        if lengths:
+            low, high = 0.8 * min(lengths), 1.25 * max(lengths)
+            axes.plot([low, high], [low, high], color=SOFT, lw=0.8, zorder=1)
+            for name in ("x", "y"):
+                log_ticks(axes, name, decades(low, high))
+                getattr(axes, f"set_{name}lim")(low, high)
+            legend_below(figure, 3)
+        axes.set_xlabel(f"KL(π, base), {NATS}: the promise")
+        axes.set_ylabel(f"KL(π, μ), {NATS}: the truth")
+
+    caption = (
+        "The promise and the truth, every run a dot; the line: both are equal. A KL of 0 or infinity has no place here."
+    )
+    return Picture("promise-and-truth", caption + absent(every), draw, (4.2, 4.4))
+
+
+def both(one: Gathered) -> list[tuple[float, float]]:
+    """(KL to the base, KL to the demonstrator) of every run in which both are positive and finite."""
+    pairs = [(mean_of("kl_base_nats")(run), mean_of("kl_demonstrator_nats")(run)) for run in one.runs]
+    return [(x, y) for x, y in pairs if x is not None and y is not None and 0 < x < math.inf and 0 < y < math.inf]
+
+
+def along_episode(records: Records, first_seed: int) -> Picture:
+    """KL at each token of an episode, to the base and to the demonstrator, for every base of the headline."""
+    every = [gathered(headline(base), records, first_seed) for base in HELD]
+    shown = (
+        ("KL(π, base), nats a token", "kl_base_by_token_nats"),
+        ("KL(π, μ), nats a token", "kl_demonstrator_by_token_nats"),
+    )
+
+    def draw(figure: Figure) -> None:
+        for axes, (label, name) in zip(figure.subplots(1, 2), shown, strict=True):
+            for one in every:
+                rows = [np.array(list(map(float, run[name]))) for run in one.runs if run.get(name)]
+                if rows:
+                    style = look(one.cell.base)
+                    length = max(map(len, rows))
+                    mean = np.mean([np.pad(row, (0, length - len(row))) for row in rows], axis=0)
+                    axes.plot(
+                        np.arange(1, length + 1),
+                        np.where(mean > 0, mean, np.nan),
+                        color=style.color,
+                        ls=style.dash,
+                        lw=1.3,
+                        label=one.cell.base,
+                    )
+            spread_ticks(axes)
+            axes.set_xlabel("the agent's tokens in an episode")
+            axes.set_ylabel(label)
+        legend_below(figure, 3)
+
+    caption = (
+        f"Where an episode pays, headline (B = {headline().strength:g}): KL at each token, in the mean over episodes and "
+        "seeds; an ended episode counts 0."
+    )
+    return Picture("along-the-episode", caption + absent(every), draw, panels(2))
+
+
+def asking(records: Records, first_seed: int) -> Picture:
+    """Asks in 100 turns, and KL to the demonstrator, against the number of demonstrations."""
+    study = STUDIES["demonstrations"]
+    cells = [cell for cell in study.cells if not cell.alone]
+    by_base = {
+        base: [
+            (float(cell.n_demonstrations), gathered(cell, records, first_seed)) for cell in cells if cell.base == base
+        ]
+        for base in dict.fromkeys(cell.base for cell in cells)
+    }
+    sizes = sorted({cell.n_demonstrations for cell in cells})
+
+    def draw(figure: Figure) -> None:
+        panels = (("asks in 100 turns", asks_per_100_turns), (f"KL(π, μ), {NATS}", mean_of("kl_demonstrator_nats")))
+        for axes, (label, number) in zip(figure.subplots(1, 2), panels, strict=True):
+            for base, points in by_base.items():
+                series(axes, base, points, number)
+            log_ticks(axes, "x", sizes)
+            axes.set_xlabel("demonstrations")
+            axes.set_ylabel(label)
+        figure.axes[0].set_ylim(bottom=0)
+        spread_ticks(figure.axes[1])
+        legend_below(figure, 4)
+
+    caption = (
+        f"Does data fix it? Asking and distance against demonstrations, B = {headline().strength:g}. Means over seeds with 95% "
+        "t intervals."
+    )
+    return Picture(
+        "asking", caption + absent([one for points in by_base.values() for _, one in points]), draw, panels(2)
+    )

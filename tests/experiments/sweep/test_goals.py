@@ -1,0 +1,58 @@
+"""A goal is met by every run it speaks of, or it is not met, or it is not known yet."""
+
+from dataclasses import replace
+
+import pytest
+
+from mightnt.experiments.sweep.cells import base_alone, headline
+from mightnt.experiments.sweep.goals import gains, goal_table, goals
+from mightnt.experiments.sweep.plan import planned
+from mightnt.experiments.sweep.records import Records
+from mightnt.experiments.sweep.studies import STUDIES
+from tests.experiments.sweep.made import mean, recorded
+
+RUNS = planned(STUDIES.values())
+
+
+def verdicts(records):
+    return {goal.claim.split(" on every")[0].split(", mean")[0]: goal.verdict for goal in goals(records)}
+
+
+def test_without_records_everything_is_missing():
+    assert set(verdicts(Records({})).values()) == {"missing"}
+    assert len(goal_table(Records({})).rows) == 10
+
+
+def test_each_goal_is_judged_by_its_own_runs():
+    found = verdicts(recorded(RUNS))
+    assert found["situations: KL(π, μ) ≤ B"] == "met"
+    assert found["mixture: KL(π, μ) ≥ 10 B"] == "met"
+    assert found["situations: asks in 100 turns ≤ 1"] == "not met"
+    assert found["situations, n = 1000: asks in 100 turns ≤ 5"] == "met"
+
+
+def test_one_run_beyond_the_budget_breaks_a_goal_and_one_missing_leaves_it_open():
+    goal = "situations: KL(π, μ) ≤ B"
+    records = recorded(RUNS).by_run
+    far = records[headline(), 4]
+    beyond = replace(far, measured=far.measured | {"kl_demonstrator_nats": mean(10.01)})
+    assert verdicts(Records({**records, far.run: beyond}))[goal] == "not met"
+    lacking = {run: one for run, one in records.items() if run != (headline(), 0)}
+    assert verdicts(Records(lacking))[goal] == "not known (**4 of 5** runs)"
+    assert verdicts(Records({**lacking, far.run: beyond}))[goal] == "not met so far"
+
+
+def test_the_gain_is_the_oracle_s_share_seed_by_seed():
+    runs = [
+        (cell, seed) for cell in (headline(), headline("known"), base_alone(headline("known"))) for seed in range(2)
+    ]
+    records = recorded(runs).by_run
+    rewards = {headline(): (0.5, 0.6), headline("known"): (0.6, 0.7), base_alone(headline("known")): (0.4, 0.4)}
+    for (cell, seed), one in list(records.items()):
+        records[cell, seed] = replace(one, measured=one.measured | {"proxy_reward": mean(rewards[cell][seed])})
+    assert gains(Records(records)) == pytest.approx((0.5, 2 / 3))
+    without = {run: one for run, one in records.items() if run != (headline("known"), 0)}
+    assert gains(Records(without)) == pytest.approx((2 / 3,))
+    idle = records[headline("known"), 0]
+    lost = replace(idle, measured=idle.measured | {"proxy_reward": mean(0.4)})
+    assert len(gains(Records({**records, idle.run: lost}))) == 1

@@ -1,0 +1,88 @@
+"""Figures are vector files of every run there is; what is missing is said, and looks hollow."""
+
+import math
+from itertools import combinations
+
+import pytest
+from matplotlib.figure import Figure
+
+from mightnt.audits.drawing import PAPER
+from mightnt.experiments.sweep.cells import Cell, headline
+from mightnt.experiments.sweep.pictures import (
+    along_episode,
+    asking,
+    both,
+    decades,
+    look,
+    over_optimization,
+    promise_and_truth,
+    series,
+)
+from mightnt.experiments.sweep.plan import planned
+from mightnt.experiments.sweep.records import Records
+from mightnt.experiments.sweep.studies import COMPARED, STUDIES
+from mightnt.experiments.sweep.tables import gathered, mean_of
+from tests.experiments.sweep.made import mean, recorded
+
+ALL = (over_optimization, promise_and_truth, along_episode, asking)
+RUNS = planned(STUDIES.values())
+
+
+@pytest.mark.parametrize("make", ALL)
+def test_a_vector_file_in_two_formats_the_same_for_the_same_records(make, tmp_path):
+    records = recorded(RUNS)
+    picture = make(records, 0)
+    for folder in ("one", "two"):
+        picture.write(tmp_path / folder)
+    for kind, start in (("svg", b"<?xml"), ("pdf", b"%PDF")):
+        one, two = ((tmp_path / folder / f"{picture.name}.{kind}").read_bytes() for folder in ("one", "two"))
+        assert one.startswith(start)
+        assert one == two
+        assert b"<image" not in one
+    assert "Missing" not in picture.caption
+
+
+@pytest.mark.parametrize("make", ALL)
+def test_without_records_a_figure_says_what_is_missing(make, tmp_path):
+    picture = make(Records({}), 0)
+    picture.write(tmp_path)
+    assert "Missing runs: " in picture.caption
+    assert "pessimistic" in picture.caption
+
+
+def test_missing_runs_are_counted_in_the_caption_and_hollow():
+    cell = Cell(base="mixture", strength=20.0)
+    records = recorded([run for run in RUNS if run != (cell, 1)])
+    assert "Missing runs: mixture, budget 20 (1 of 3)." in over_optimization(records, 0).caption
+    axes = Figure().subplots()
+    whole = gathered(Cell(base="mixture", strength=5.0), records)
+    series(axes, "mixture", [(5.0, whole), (20.0, gathered(cell, records))], mean_of("true_utility"))
+    faces = [line.get_markerfacecolor() for line in axes.lines if line.get_marker() == look("mixture").marker]
+    assert PAPER in faces
+    assert look("mixture").color in faces
+
+
+def test_every_run_is_a_dot():
+    records = recorded(RUNS)
+    figure = Figure()
+    promise_and_truth(records, 0).draw(figure)
+    dots = sum(len(line.get_xdata()) for line in figure.axes[0].lines if line.get_linestyle() == "None")
+    assert dots == sum(not cell.alone for cell, _ in planned([STUDIES["budgets"]]))
+
+
+def test_what_has_no_place_on_a_logarithmic_axis_is_left_out():
+    cell = headline()
+    for kl, n in ((mean(0.0), 0), ({"mean": "inf", "max": "inf"}, 0), (None, 0), (mean(3.0), 1)):
+        assert len(both(gathered(cell, recorded([(cell, 0)], kl_demonstrator_nats=kl)))) == n
+
+
+def test_bases_are_told_apart_without_color():
+    for one, other in combinations(map(look, COMPARED), 2):
+        assert one.marker != other.marker
+        assert one.color != other.color
+        assert one.dash != other.dash
+
+
+def test_ticks():
+    assert decades(0.5, 40) == [1, 3, 10, 30]
+    assert all(math.isfinite(tick) for tick in decades(1e-3, 1e3))
