@@ -5,19 +5,28 @@ from __future__ import annotations
 import contextlib
 import io
 import tempfile
+import time
 import warnings
+from collections.abc import Callable
 from typing import Any
 
+import datasets
+import numpy as np
 import torch
+import trl
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast, TrainerCallback
 
-from bench.lines import Line, median_seconds
+from bench.lines import Line, best_seconds
 from mightnt.lm.bases.capped import Capped
 from mightnt.lm.bases.minimum import Minimum
 from mightnt.lm.networks import NetworkShape, build_network
 from mightnt.lm.reference import Reference
+from mightnt.lm.trl_adapter import attach
 from mightnt.models.counts import Support, fit_counts
 
 VOCABULARY, ROWS, LENGTH, MEMBERS = 4096, 8, 128, 8
+REPLY, STEPS, ROUNDS = 48, 4, 3
 SHAPE = NetworkShape(128, 4, 4, 256)
 
 
@@ -26,93 +35,125 @@ def network(seed: int) -> Any:
     return build_network(SHAPE, VOCABULARY, seed)
 
 
-def scoring() -> list[Line]:
-    """Log-probabilities of completions by a base, against the plain reference forward: one network, logits, log-softmax."""
-    import numpy as np
+def plain(one: Any, tokens: torch.Tensor) -> Callable[[], torch.Tensor]:
+    """The reference forward everybody has: one network, logits of all places, log-softmax, the tokens' own."""
 
+    def forward() -> torch.Tensor:
+        with torch.no_grad():
+            rows = one(input_ids=tokens, use_cache=False).logits.log_softmax(-1)
+            return rows[:, :-1].gather(-1, tokens[:, 1:, None])
+
+    return forward
+
+
+def scoring() -> list[Line]:
+    """Log-probabilities of completions by a base, against one plain reference forward, called in turn."""
     tokens = torch.randint(VOCABULARY, (ROWS, LENGTH), generator=torch.Generator().manual_seed(0))
     every = np.ones(VOCABULARY, dtype=np.bool_)
     corpus = np.random.default_rng(0).zipf(1.3, 50_000) % VOCABULARY
     counts = fit_counts(corpus, np.arange(0, 50_001, 100), corpus >= 0, every, longest=4)
     members = [network(seed) for seed in range(MEMBERS)]
-
-    def plain() -> torch.Tensor:
-        with torch.no_grad():
-            rows = members[0](input_ids=tokens, use_cache=False).logits.log_softmax(-1)
-            return rows[:, :-1].gather(-1, tokens[:, 1:, None])
-
-    one = median_seconds(plain, 3)
-    cases = {
+    support = Support(50, 2)
+    bases = {
         "minimum of 1 network": Reference(members[:1], Minimum(), is_action=every),
         f"minimum of {MEMBERS} networks": Reference(members, Minimum(), is_action=every),
         "network capped by counts": Reference(
-            members[:1], Capped(1.0), is_action=every, counts=counts, support=Support(50, 2)
+            members[:1], Capped(1.0), is_action=every, counts=counts, support=support
         ),
     }
-    return [
-        Line(
-            f"scoring, {what}",
-            median_seconds(lambda ours=ours: ours.score(tokens), 3) * 1e3,
-            one * 1e3,
-            "ms",
-            "one reference",
-        )
-        for what, ours in cases.items()
+    ask = [lambda ours=ours: ours.score(tokens) for ours in bases.values()]
+    one, *ours = best_seconds(plain(members[0], tokens), *ask, repetitions=5)
+    lines = [
+        Line(f"scoring, {what}", mine * 1e3, one * 1e3, "ms", "one reference")
+        for what, mine in zip(bases, ours, strict=True)
     ]
+    floor = Line(
+        f"scoring, minimum of {MEMBERS} networks", ours[1] * 1e3, MEMBERS * one * 1e3, "ms", "as many references"
+    )
+    return [*lines, floor]
 
 
-def stepping() -> list[Line]:
-    """A run of a few training steps: TRL with its own reference (one network), and with ours."""
-    import datasets
-    import trl
-    from tokenizers import Tokenizer, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast
+class Clock(TrainerCallback):
+    """Processor seconds of every optimizer step: generation, scoring, loss, gradient, update."""
 
-    from mightnt.lm.trl_adapter import attach
+    def __init__(self) -> None:
+        self.seconds: list[float] = []
 
+    def on_step_begin(self, *_: Any, **__: Any) -> None:
+        """Start."""
+        self.started = time.process_time()
+
+    def on_step_end(self, *_: Any, **__: Any) -> None:
+        """Stop."""
+        self.seconds.append(time.process_time() - self.started)
+
+
+def tokenizer() -> PreTrainedTokenizerFast:
+    """As many words as the networks have rows."""
     words = ["<pad>", "<end>", *(f"w{i}" for i in range(VOCABULARY - 2))]
     inner = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="<pad>"))
     inner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=inner, pad_token="<pad>", eos_token="<end>", padding_side="left"
+    return PreTrainedTokenizerFast(tokenizer_object=inner, pad_token="<pad>", eos_token="<end>", padding_side="left")
+
+
+def steps(kind: str, members: int, folder: str, words: PreTrainedTokenizerFast) -> list[float]:
+    """Processor seconds of the steps of a short run after its first: TRL's own reference (0 members), or ours."""
+    more = {"loss_type": "dr_grpo", "scale_rewards": "none"} if kind == "GRPO" else {}
+    clock = Clock()
+    made = getattr(trl, f"{kind}Trainer")(
+        folder,
+        lambda completion_ids, **_: [float(sum(ids) % 2) for ids in completion_ids],
+        getattr(trl, f"{kind}Config")(
+            tempfile.mkdtemp(),
+            beta=0.0 if members else 0.05,
+            max_steps=STEPS,
+            per_device_train_batch_size=ROWS,
+            num_generations=2,
+            max_completion_length=REPLY,
+            learning_rate=1e-6,
+            report_to=[],
+            save_strategy="no",
+            logging_strategy="no",
+            disable_tqdm=True,
+            use_cpu=True,
+            bf16=False,
+            **more,
+        ),
+        datasets.Dataset.from_dict({"prompt": ["w1 w2 w3"] * 64}),
+        processing_class=words,
+        callbacks=[clock],
     )
-    folder = tempfile.mkdtemp()
+    if members:
+        base = Reference([network(seed) for seed in range(members)], Minimum(), tokenizer=words)
+        attach(made, base, beta=0.05, exact_kl_every=0)
+    made.generation_config.min_new_tokens = REPLY  # replies as long in every run
+    made.train()
+    return clock.seconds[1:]
+
+
+def stepping() -> list[Line]:
+    """A training step of TRL with its own reference (one network) and with ours: runs in turn, the shortest step of each.
+
+    Floor of a minimum of two networks: TRL's step and one more plain forward.
+    """
+    words, folder = tokenizer(), tempfile.mkdtemp()
     network(0).save_pretrained(folder)
-    steps = {"max_steps": 2, "per_device_train_batch_size": ROWS, "num_generations": 2, "max_completion_length": 48}
-    quiet = {"report_to": [], "save_strategy": "no", "logging_strategy": "no", "disable_tqdm": True, "use_cpu": True}
-
-    def run(members: int) -> None:
-        beta = 0.0 if members else 0.05
-        made = trl.RLOOTrainer(
-            folder,
-            lambda completion_ids, **_: [float(len(ids)) for ids in completion_ids],
-            trl.RLOOConfig(tempfile.mkdtemp(), beta=beta, bf16=False, **steps, **quiet),
-            datasets.Dataset.from_dict({"prompt": ["w1 w2 w3"] * 64}),
-            processing_class=tokenizer,
-        )
-        if members:
-            base = Reference([network(seed) for seed in range(members)], Minimum(), tokenizer=tokenizer)
-            attach(made, base, beta=0.05, exact_kl_every=0)
-        started[0] = made
-        made.train()
-
-    def seconds(members: int) -> float:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")
-            times = []
-            for _ in range(2):
-                run(members)
-                times.append(started[0].state.log_history[-1]["train_runtime"] / steps["max_steps"])
-        return min(times)
-
-    started: list[Any] = [None]
-    run(0)
-    theirs = seconds(0)
+    arms = [("RLOO", 0), ("RLOO", 1), ("RLOO", 2), ("GRPO", 0), ("GRPO", 1)]
+    seconds: dict[tuple[str, int], list[float]] = {arm: [] for arm in arms}
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        for _ in range(ROUNDS):
+            for arm in arms:
+                seconds[arm] += steps(*arm, folder, words)
+    best = {arm: min(found) * 1e3 for arm, found in seconds.items()}
+    [forward] = best_seconds(plain(network(0), torch.randint(VOCABULARY, (ROWS, 3 + REPLY))), repetitions=5)
+    goal, floor = "TRL with its own reference (goal 1.1)", "TRL's step and one more forward (floor)"
+    rloo = best["RLOO", 0]
     return [
-        Line(
-            f"RLOO step, minimum of {n}", seconds(n) * 1e3, theirs * 1e3, "ms", "TRL with its own reference (goal 1.1)"
-        )
-        for n in (1, 2)
+        Line("RLOO step, minimum of 1", best["RLOO", 1], rloo, "ms", goal),
+        Line("RLOO step, minimum of 2", best["RLOO", 2], rloo, "ms", goal),
+        Line("RLOO step, minimum of 2", best["RLOO", 2], rloo + forward * 1e3, "ms", floor),
+        Line("GRPO step, minimum of 1", best["GRPO", 1], best["GRPO", 0], "ms", goal),
     ]
 
 

@@ -9,7 +9,7 @@ from mightnt.lm.bases.minimum import Minimum
 from mightnt.lm.bases.single import Single
 from mightnt.lm.reference import Reference, ReferenceOutput
 from mightnt.lm.trl_adapter import attach
-from mightnt.lm.trl_adapter.checks import check_path, needs_trl
+from mightnt.lm.trl_adapter.checks import check_path, check_sampler, needs_trl
 from mightnt.models.counts import Support, fit_counts
 from tests.lm.trl_adapter.tiny import WORDS, network, reference, tokenizer, trainer
 
@@ -32,6 +32,7 @@ datasets = pytest.importorskip("datasets")
         ("scale_rewards='group'", "GRPO", {"scale_rewards": "group"}),
         ("normalize_then_sum", "GRPO", {"multi_objective_aggregation": "normalize_then_sum"}),
         ("top_entropy_quantile=0.5", "GRPO", {"top_entropy_quantile": 0.5}),
+        ("off_policy_mask_threshold=0.1", "GRPO", {"off_policy_mask_threshold": 0.1}),
     ],
 )
 def test_settings_that_change_what_is_measured(what, kind, changed):
@@ -40,6 +41,43 @@ def test_settings_that_change_what_is_measured(what, kind, changed):
         attach(made, reference())
     assert made.ref_model is None
     assert made.beta == 0
+
+
+@pytest.mark.parametrize("changed", [{"suppress_tokens": [3]}, {"min_p": 0.2}, {"no_repeat_ngram_size": 4}])
+def test_a_policy_whose_own_generation_settings_trl_leaves_in_place(changed):
+    """Nothing of this stands in the trainer's arguments."""
+    for kind in ("RLOO", "GRPO"):
+        policy = network()
+        policy.generation_config.update(**changed)
+        with pytest.raises(InputError, match="generation configuration changes what is sampled"):
+            attach(trainer(kind, model=policy), reference())
+
+
+def test_looking_at_the_sampler_takes_no_dice_and_leaves_the_mode():
+    made = trainer(temperature=0.7)
+    made.model.train()
+    before = torch.random.get_rng_state()
+    check_sampler(made)
+    assert torch.equal(torch.random.get_rng_state(), before)
+    assert made.model.training
+
+
+def test_policies_with_dropout():
+    made = trainer()
+    made.model.model.layers[0].self_attn.attention_dropout = 0.1
+    with pytest.raises(InputError, match=r"dropout \(model.layers.0.self_attn: 0.1\)"):
+        attach(made, reference())
+    config = peft.LoraConfig(r=2, lora_dropout=0.2, target_modules=["q_proj"])
+    with pytest.raises(InputError, match=r"dropout \(.*lora_dropout.*: 0.2\)"):
+        attach(trainer(more={"peft_config": config}), reference())
+    attach(trainer(more={"peft_config": config}, disable_dropout=True), reference())
+
+
+def test_vllm_without_its_correction():
+    made = trainer("GRPO", vllm_importance_sampling_correction=False)
+    made.args.use_vllm = True
+    with pytest.raises(InputError, match="vllm_importance_sampling_correction"):
+        attach(made, reference())
 
 
 def test_references_that_trl_keeps_itself(tmp_path):

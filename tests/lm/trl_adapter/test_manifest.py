@@ -1,6 +1,7 @@
 """A description of a reference changes with everything its numbers depend on, and with nothing else."""
 
 import json
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from mightnt.lm.bases.minimum import Minimum
 from mightnt.lm.bases.single import Single
 from mightnt.lm.networks import NetworkShape, build_network
 from mightnt.lm.reference import Reference
-from mightnt.lm.trl_adapter.manifest import NAME, described, digest, same_or_refuse, write_manifest
+from mightnt.lm.trl_adapter.manifest import NAME, described, digest, same_or_refuse, settings_of, write_manifest
 from mightnt.models.counts import Support, fit_counts
 
 N = 6
@@ -48,8 +49,8 @@ def test_equal_references_have_equal_descriptions():
 )
 def test_another_reference_is_refused_by_name(what, changed):
     with pytest.raises(InputError, match=what):
-        same_or_refuse(described(made()), described(made(**changed)))
-    same_or_refuse(described(made(**changed)), described(made(**changed)))
+        same_or_refuse(described(made()), described(made(**changed)), "reference")
+    same_or_refuse(described(made(**changed)), described(made(**changed)), "reference")
 
 
 def test_one_changed_weight_is_found():
@@ -58,7 +59,29 @@ def test_one_changed_weight_is_found():
     with torch.no_grad():
         ours.parts[1].network.get_input_embeddings().weight[0, 0] += 1e-6
     with pytest.raises(InputError, match="networks differ"):
-        same_or_refuse(before, described(ours))
+        same_or_refuse(before, described(ours), "reference")
+
+
+@dataclass(frozen=True)
+class Holding:
+    """A base around another, with numbers of its own."""
+
+    base: object
+    numbers: torch.Tensor
+    pair: tuple = (1.0, torch.arange(2))
+
+
+def test_a_base_in_a_base_is_told_by_kind_and_its_arrays_by_digest():
+    """Arrays are as large as the vocabulary: a checkpoint holds no list of them."""
+    numbers = torch.arange(4.0)
+    found = settings_of(Holding(Minimum("same"), numbers))
+    assert found["kind"] == "Holding"
+    assert found["base"] == {"kind": "Minimum", "name": "same"}
+    assert set(found["numbers"]) == set(found["pair"][1]) == {"sha256"}
+    assert found == settings_of(Holding(Minimum("same"), numbers.clone()))
+    assert found != settings_of(Holding(Single("same"), numbers))
+    assert found != settings_of(Holding(Minimum("same"), numbers + 1))
+    json.dumps(found)
 
 
 def test_digests_see_names_types_and_shapes():

@@ -68,6 +68,16 @@ def test_episodes_without_a_token():
     assert not bool(found.over_budget.any())
 
 
+def test_a_policy_that_says_nan_is_refused_unless_somebody_else_said_it():
+    """RLOO would make a zero of it, and train on."""
+    log_policy, zeros = torch.tensor([[-1.0, math.nan]]), torch.zeros(1, 2, dtype=torch.float64)
+    scored = Scored(zeros - 1, zeros)
+    with pytest.raises(InputError, match="NaN"):
+        measured(log_policy, scored, torch.tensor([[True, True]]), 10.0, INF)
+    found = measured(log_policy, scored, torch.tensor([[True, False]]), 10.0, INF)
+    assert found.sequence_kl_nats.tolist() == [0.0]
+
+
 @pytest.mark.parametrize(("lowest", "expected"), [(-3.0, [2.0, -3.0, -3.0]), (1.0, [2.0, 0.0, 0.0])])
 def test_who_is_over_is_never_reinforced(lowest, expected):
     found = never_reinforced(torch.tensor([2.0, 5.0, -3.0]), torch.tensor([0.0, 1.0, 1.0]), torch.tensor(lowest))

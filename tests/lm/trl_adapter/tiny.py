@@ -76,7 +76,7 @@ def config(kind="RLOO", path=None, **changed):
 def trainer(
     kind="RLOO", path=None, model=None, cls=None, more=None, words=WORDS, prompts=PROMPTS, reward=likes_a, **changed
 ):
-    """A trainer of TRL; ``more`` are arguments of it, the others settings of its configuration."""
+    """A trainer of TRL; ``words`` are a vocabulary or a tokenizer, ``more`` arguments of TRL's, the others settings."""
     torch.manual_seed(0)
     cls = cls or (trl.RLOOTrainer if kind == "RLOO" else trl.GRPOTrainer)
     return cls(
@@ -85,7 +85,7 @@ def trainer(
         args=config(kind, path, **changed),
         train_dataset=datasets.Dataset.from_list([{"prompt": prompt} for prompt in prompts]),
         eval_dataset=datasets.Dataset.from_list([{"prompt": prompt} for prompt in prompts[:2]]),
-        processing_class=tokenizer(words),
+        processing_class=tokenizer(words) if isinstance(words, list) else words,
         **(more or {}),
     )
 

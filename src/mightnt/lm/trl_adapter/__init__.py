@@ -23,8 +23,13 @@ mightnt/floor_nats                   mean over episodes of -sum_t log(1 - theta)
 mightnt/over_budget_share            share of episodes with a forbidden token or with a running sum of log pi - log nu above
                                      ``kl_budget_nats``
 mightnt/forbidden_tokens_per_episode tokens that the base forbids, per episode
+mightnt/asks_per_episode             asks by the token of an :class:`AskToken`; logged with such a base only
 mightnt/beta                         price of a nat of sequence KL that this generation paid
 ===================================  =================================================================================
+
+A row of TRL's log is the mean over the generations since the last one, of ``_max_`` too; ``exact_kl_every`` is not asked in
+evaluations, which always measure unless it is 0. With an :class:`AskToken`, nu above is its rho: asking is then an action,
+and where it is open ``asking_probability`` shows theta / (1 + theta) and ``floor_nats`` log(1 + theta).
 
 TRL's own ``kl`` (RLOO) is the same k1 as a mean per token. What is promised and what is not: :class:`~.protection.Protection`.
 """
@@ -33,13 +38,23 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from mightnt.lm.trl_adapter.asking import AskEnvironment, AskToken, ask_template
 from mightnt.lm.trl_adapter.attach import Guard, attach
 from mightnt.lm.trl_adapter.protection import Protection
 
 if TYPE_CHECKING:
     from mightnt.lm.trl_adapter.trainers import ProtectedGRPOTrainer, ProtectedRLOOTrainer
 
-__all__ = ["Guard", "ProtectedGRPOTrainer", "ProtectedRLOOTrainer", "Protection", "attach"]
+__all__ = [
+    "AskEnvironment",
+    "AskToken",
+    "Guard",
+    "ProtectedGRPOTrainer",
+    "ProtectedRLOOTrainer",
+    "Protection",
+    "ask_template",
+    "attach",
+]
 
 
 def __getattr__(name: str) -> Any:

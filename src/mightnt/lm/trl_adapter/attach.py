@@ -20,7 +20,8 @@ from mightnt.errors import ContractError, InputError
 from mightnt.lm.heads import TwoParts
 from mightnt.lm.reference import Reference
 from mightnt.lm.sequences import Asked, Scored
-from mightnt.lm.trl_adapter.checks import Kind, check, check_path, kind_of
+from mightnt.lm.trl_adapter.asking import AskToken, answered_or_raise
+from mightnt.lm.trl_adapter.checks import Kind, check, check_path, check_sampler, kind_of
 from mightnt.lm.trl_adapter.manifest import described, same_or_refuse, write_manifest
 from mightnt.lm.trl_adapter.protection import (
     Generation,
@@ -56,7 +57,8 @@ def attach(
     The others are explained, with what they promise, in :class:`~mightnt.lm.trl_adapter.protection.Protection`. Metrics: see
     the package. A checkpoint gets a ``mightnt.json``; a run that is resumed must be attached to the same reference.
 
-    Errors: :class:`~mightnt.errors.InputError` for everything that would make the numbers mean something else;
+    Errors: :class:`~mightnt.errors.InputError` for everything that would make the numbers mean something else, and where
+    log pi is NaN; :class:`~mightnt.errors.NoAnswer` where the agent asked and nobody answered;
     :class:`~mightnt.errors.ContractError` where the trainer's own path does not score as the reference does.
     """
     terms = Protection(beta, kl_target_nats, kl_budget_nats, beta_step, exact_kl_every)
@@ -66,6 +68,7 @@ def attach(
     check(trainer, reference, kind)
     reference.to(trainer.accelerator.device)
     check_path(trainer, reference)
+    check_sampler(trainer)
     guard = Guard(trainer, reference, terms, kind)
     guard.install()
     return guard
@@ -83,7 +86,8 @@ class Guard:
         """What the reference said in this generation, by TRL's own calls."""
         self.spoken: Tensor | None = None
         """log pi of this generation's completions, by TRL's own call."""
-        self.policy = quiet(trainer, lambda model: TwoParts(model))
+        self.policy: TwoParts | None = None
+        """The policy as trunk and head, once the KL over the whole vocabulary is asked for."""
         self.log_probs_of = trainer._get_per_token_logps_and_entropies
         self.generate = trainer._generate_and_score_completions
         self.description: dict[str, Any] | None = None
@@ -96,7 +100,6 @@ class Guard:
         trainer._generate_and_score_completions = self.settle
         trainer.add_callback(Keeper(self))
         trainer.ref_model = self.reference
-        self.reference.register_forward_hook(lambda _module, _inputs, output: self.heard.append(output.scored))
         self.set_beta(self.beta)
 
     def set_beta(self, beta: float) -> None:
@@ -115,7 +118,14 @@ class Guard:
         """TRL's own method; then the KL of every episode, the advantages it leaves, the metrics and the next beta."""
         self.heard.clear()
         self.spoken = None
-        output: dict[str, Any] = self.generate(inputs)
+        listening = self.reference.register_forward_hook(lambda _m, _inputs, output: self.heard.append(output.scored))
+        try:
+            output: dict[str, Any] = self.generate(inputs)
+        finally:
+            listening.remove()
+        answered_or_raise(self.trainer)
+        if seen := sorted({"num_images", "pixel_values", "token_type_ids", "mm_token_type_ids"} & output.keys()):
+            raise InputError(f"TRL's batch holds {', '.join(seen)}; a base reads text alone, leave images out")
         mode = "train" if self.trainer.model.training else "eval"
         own = output["completion_mask"].bool() & output.get("tool_mask", output["completion_mask"]).bool()
         ids, mask = (torch.cat([output[f"prompt_{x}"], output[f"completion_{x}"]], dim=1) for x in ("ids", "mask"))
@@ -125,7 +135,8 @@ class Guard:
             episodes = measured(log_policy, scored, own, self.reference.forbidden_nats, self.terms.kl_budget_nats)
             everybody = from_columns(self.trainer.accelerator.gather(columns(episodes)))
             output["advantages"] = self.advantages(output["advantages"], everybody, episodes, mode)
-            numbers = summary(everybody) | {"mightnt/beta": self.beta} | self.exact(ids, mask, own)
+            numbers = summary(everybody) | {"mightnt/beta": self.beta} | self.exact(ids, mask, own, mode)
+            numbers |= self.asks(output["completion_ids"], own)
         for name, value in numbers.items():
             self.trainer._metrics[mode][name].append(value)
         if mode == "train":
@@ -168,14 +179,25 @@ class Guard:
         lowest = self.trainer.accelerator.gather(advantages).min()
         return never_reinforced(advantages, mine.over_budget, lowest)
 
-    def exact(self, ids: Tensor, mask: Tensor, own: Tensor) -> dict[str, float]:
-        """The KL over the whole vocabulary, in the generations whose turn it is."""
-        if not self.terms.exact_kl_every or self.generations % self.terms.exact_kl_every:
+    def exact(self, ids: Tensor, mask: Tensor, own: Tensor, mode: str) -> dict[str, float]:
+        """The KL over the whole vocabulary, in the generations whose turn it is and in every evaluation."""
+        every = self.terms.exact_kl_every
+        if not every or (mode == "train" and self.generations % every):
             return {}
+        if self.policy is None:
+            self.policy = quiet(self.trainer, lambda model: TwoParts(model))
         asked = Asked(self.policy, -self.reference.forbidden_nats)
         found = quiet(self.trainer, lambda _: self.reference.score(ids, mask, within(own, ids), asked=asked))
         kl: Tensor = self.trainer.accelerator.gather(found.kl_nats.sum(1))
         return {"mightnt/exact_kl_nats": float(kl.mean())}
+
+    def asks(self, ids: Tensor, own: Tensor) -> dict[str, float]:
+        """How often the agent asked, where its base says which token that is."""
+        base = self.reference.base
+        if not isinstance(base, AskToken):
+            return {}
+        asks: Tensor = self.trainer.accelerator.gather(((ids == base.token) & own).sum(1).double())
+        return {"mightnt/asks_per_episode": float(asks.mean())}
 
     def described(self) -> dict[str, Any]:
         """What the reference is made of; computed once."""
@@ -198,8 +220,10 @@ class Guard:
         }
 
     def resume(self, saved: dict[str, Any]) -> None:
-        """Go on where a checkpoint stood. Errors: :class:`~mightnt.errors.InputError` for another reference."""
-        same_or_refuse(saved["reference"], self.described())
+        """Go on where a checkpoint stood. Errors: :class:`~mightnt.errors.InputError` for another reference or other terms."""
+        same_or_refuse(saved["reference"], self.described(), "reference")
+        now, free = self.state()["terms"], {"exact_kl_every": saved["terms"]["exact_kl_every"]}
+        same_or_refuse(saved["terms"], now | free, "price or budget")
         self.generations, self.reference.forbidden_tokens = int(saved["generations"]), int(saved["forbidden_tokens"])
         self.set_beta(float(saved["beta"]))
 

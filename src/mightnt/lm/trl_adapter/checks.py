@@ -5,6 +5,7 @@ Each refusal is of something that TRL accepts and that would make the logged KL 
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from importlib import import_module
 from typing import Any, Literal
@@ -28,6 +29,7 @@ GRPO_NEEDS = {
     "scale_rewards": "none",
     "multi_objective_aggregation": "sum_then_normalize",
     "top_entropy_quantile": 1.0,
+    "off_policy_mask_threshold": None,
 }
 """Settings under which GRPO's gradient is that of E[reward] - beta KL of sequences, up to a constant factor."""
 TOLERANCE_NATS, SHORT_TOLERANCE_NATS = 2e-3, 0.25
@@ -66,6 +68,7 @@ def check(trainer: Any, reference: Reference, kind: Kind) -> None:
     for complaint in (
         *of_reference(trainer),
         *of_sampling(trainer, reference),
+        *of_dropout(trainer),
         *of_vocabulary(trainer, reference),
         *of_parameters(trainer, reference),
         *(of_objective(trainer) if kind == "GRPO" else ()),
@@ -96,6 +99,16 @@ def of_sampling(trainer: Any, reference: Reference) -> Iterator[str]:
             f"the trainer samples at temperature {trainer.temperature} and the reference speaks at {reference.temperature}; "
             "make the Reference with the trainer's temperature, as TRL does with its own"
         )
+    if trainer.args.use_vllm and not getattr(trainer.args, "vllm_importance_sampling_correction", True):
+        yield "vllm_importance_sampling_correction=False trains on another policy's episodes; leave it on"
+
+
+def of_dropout(trainer: Any) -> Iterator[str]:
+    """log pi under dropout is that of a network drawn at random, not of the one that is sampled."""
+    for name, module in trainer.model.named_modules():
+        found = module.p if isinstance(module, torch.nn.Dropout) else getattr(module, "attention_dropout", 0.0)
+        if isinstance(found, float) and found > 0:
+            yield f"the policy has dropout ({name}: {found}), so what is scored is not what is sampled; set it to 0"
 
 
 def of_vocabulary(trainer: Any, reference: Reference) -> Iterator[str]:
@@ -157,6 +170,35 @@ def check_path(trainer: Any, reference: Reference, rows: int = 2, length: int = 
             "trained. Is the reference renormalized, or has TRL changed?"
         )
     return difference
+
+
+@torch.no_grad()
+def check_sampler(trainer: Any, length: int = 3) -> None:
+    """Generate a few tokens as the trainer will: they must come from softmax(logits / temperature) and from nothing else.
+
+    A policy's own generation configuration can add to TRL's settings: suppressed tokens, a min_p, n-grams that must not
+    repeat. Found out by trying, behind a prompt of one token again and again. Left out where nothing can be generated here:
+    with vLLM, and where the weights are not in this process.
+
+    Raises :class:`~mightnt.errors.InputError` where the sampler changes what the policy says.
+    """
+    config, policy = getattr(trainer, "generation_config", None), trainer.accelerator.unwrap_model(trainer.model)
+    if config is None or not all(parameter.numel() for parameter in policy.parameters()):
+        return
+    config = copy.deepcopy(config)
+    config.update(max_new_tokens=length, output_scores=True, output_logits=True, return_dict_in_generate=True)
+    again = torch.full((1, 8), int(trainer._tokenizer.eos_token_id or 0), device=trainer.accelerator.device)
+    training = policy.training
+    with torch.random.fork_rng():
+        said = policy.eval().generate(input_ids=again, attention_mask=torch.ones_like(again), generation_config=config)
+    policy.train(training)
+    for scores, logits in zip(said.scores, said.logits, strict=True):
+        meant = (logits.float() / trainer.temperature).log_softmax(-1)
+        if not torch.allclose(scores.float().log_softmax(-1), meant, atol=1e-3):
+            raise InputError(
+                "the policy's generation configuration changes what is sampled (suppressed tokens, min_p, n-grams?), so the "
+                "policy that is scored is another; reset model.generation_config"
+            )
 
 
 @torch.no_grad()

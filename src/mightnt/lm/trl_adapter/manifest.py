@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, is_dataclass
+from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ def described(reference: Reference) -> dict[str, Any]:
     counts = reference.counts
     return plain(  # type: ignore[no-any-return]
         {
-            "base": {"kind": type(reference.base).__name__, **settings_of(reference.base)},
+            "base": settings_of(reference.base),
             "networks": [
                 {"kind": type(part.network).__name__, "sha256": digest(part.network.state_dict())}
                 for part in reference.parts
@@ -45,9 +45,16 @@ def described(reference: Reference) -> dict[str, Any]:
     )
 
 
-def settings_of(base: Any) -> dict[str, Any]:
-    """The settings of a base: its fields where it is a dataclass (level, cap, weights), else what it says of itself."""
-    return asdict(base) if is_dataclass(base) and not isinstance(base, type) else {"is": repr(base)}
+def settings_of(value: Any) -> Any:
+    """The settings of a base: kind and fields of every dataclass in it, a SHA-256 of every array, others as they are."""
+    if isinstance(value, Tensor | np.ndarray):
+        return {"sha256": digest({"value": value})}
+    if is_dataclass(value):
+        settings = {field.name: settings_of(getattr(value, field.name)) for field in fields(value)}
+        return {"kind": type(value).__name__, **settings}
+    if isinstance(value, tuple | list):
+        return [settings_of(item) for item in value]
+    return value if value is None or isinstance(value, bool | int | float | str) else repr(value)
 
 
 def digest(values: dict[str, Any]) -> str:
@@ -79,11 +86,11 @@ def write_manifest(folder: Path, state: dict[str, Any]) -> None:
     write_json(folder / NAME, record)
 
 
-def same_or_refuse(saved: dict[str, Any], now: dict[str, Any]) -> None:
-    """Refuse to go on with another reference than the checkpoint's; the sentence names what differs."""
+def same_or_refuse(saved: dict[str, Any], now: dict[str, Any], what: str) -> None:
+    """Refuse to go on with another reference, or other terms, than the checkpoint's; the sentence names what differs."""
     different = [name for name in now if saved.get(name) != now[name]]
     if different:
         raise InputError(
-            f"the checkpoint was trained against another reference: {', '.join(different)} differ; attach the same base and "
-            "members, or start a new run"
+            f"the checkpoint was trained against another {what}: {', '.join(different)} differ; attach with the same, or "
+            "start a new run"
         )

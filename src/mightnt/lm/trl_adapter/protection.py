@@ -33,11 +33,11 @@ class Protection:
     kl_target_nats: float | None = None
     """Mean sequence KL that beta is moved to reach; ``None``: beta stays."""
     kl_budget_nats: float = math.inf
-    """Most KL of one episode, running along it."""
+    """Most log pi - log nu of one episode, summed and running along it: one sample of its KL, not the KL itself."""
     beta_step: float = 0.1
     """Most that log beta moves after a generation."""
     exact_kl_every: int = 10
-    """Generations between two measurements of the KL over the whole vocabulary; 0: never."""
+    """Generations between two measurements of the KL over the whole vocabulary; 0: never, not in evaluations either."""
 
     def __post_init__(self) -> None:
         if not 0 < self.beta < math.inf:
@@ -77,10 +77,14 @@ def measured(log_policy: Tensor, scored: Scored, own: Tensor, forbidden_nats: fl
         scored: of the same tokens, shape (episodes, length).
         own: which of them the agent chose, bool, same shape.
 
+    Errors: :class:`~mightnt.errors.InputError` where log pi of an own token is NaN: TRL would go on without a gradient.
     Kind: estimate (k1, one sample an episode); floor and theta exact. Cost: O(episodes x length).
     """
+    log_policy = log_policy.masked_fill(~own, 0.0)
+    if bool(log_policy.isnan().any()):
+        raise InputError("the policy says NaN of its own tokens; is the loss still a number?")
     log_nu, log_kept = (values.masked_fill(~own, 0.0) for values in (scored.log_nu, scored.log_kept))
-    token_kl = (log_policy.double() - raised(log_nu, forbidden_nats)).masked_fill(~own, 0.0)
+    token_kl = log_policy.double() - raised(log_nu, forbidden_nats)
     forbidden = log_nu.isneginf().sum(1)
     running = token_kl.cumsum(1)
     worst = running.amax(1) if running.shape[1] else running.sum(1)
