@@ -32,7 +32,7 @@ def test_json_is_json_and_nothing_is_written_without_out(imitators_folder, tmp_p
     result = invoke(imitators_folder, "--on", tmp_path / "fresh.jsonl", "--rate", 0.2, "--confidence", 0.5, "--json")
     assert result.exit_code == 0, result.output
     record = json.loads(result.stdout)
-    assert record["base"] == "pessimistic"
+    assert record["base"] == "situations"
     assert record["reliability"]["confidence"] == 0.5
     assert record["reliability"]["n_dialogues"] == 2
     assert record["thresholds"]["log_cap_nats"]["rate"] == 0.2

@@ -7,7 +7,7 @@ import pytest
 
 from mightnt.errors import InputError
 from mightnt.experiments import frontier as module
-from mightnt.experiments.frontier import PROFILES, attempt, frontier, named_profile, stages
+from mightnt.experiments.frontier import BASELINES, PROFILES, attempt, frontier, named_profile, stages
 from mightnt.files import read_json, write_json
 from mightnt.lm.candidates import CANDIDATES, Candidate
 from tests.watchers import Quiet
@@ -181,7 +181,7 @@ def test_every_cell_is_planned_once_and_what_goals_speak_of_comes_first(tmp_path
     whole_seed = first[: 2 * len(CANDIDATES)]
     assert all(name.startswith("run-benign") and name.endswith("seed0") for name in whole_seed)
     assert whole_seed[:2] == ["run-benign-n10000-known-seed0", "run-benign-n1000-known-seed0"]
-    assert all(any(f"-{name}-" in each for each in whole_seed[-6:]) for name in ("single", "mixture", "counts"))
+    assert all(any(f"-{name}-" in each for each in whole_seed[-2 * len(BASELINES) :]) for name in BASELINES)
     chosen = replace(profile, candidates=("slack", "single", "known"))
     runs = [part.name for stage in stages(tmp_path, chosen, 0) for part in stage if part.name.startswith("run-")]
     assert [name.split("-")[3] for name in runs[:6:2]] == ["known", "slack", "single"]

@@ -462,7 +462,7 @@ def run_folder(imitators, tmp_path_factory):
 def test_a_finished_run_is_served_with_what_it_learnt(run_folder, imitators):
     speaker = load_speaker(run_folder)
     assert (speaker.name, speaker.limit_nats, speaker.turn_tokens) == ("run", 3.0, 8)
-    assert speaker.base == imitators.base("pessimistic")
+    assert speaker.base == imitators.base("situations")
     fresh = new_actor(speaker.imitators, finetune_settings(), 0)
     different = [not torch.equal(a, b) for a, b in zip(speaker.actor.parameters(), fresh.parameters(), strict=True)]
     assert any(different)
@@ -499,10 +499,10 @@ def test_other_imitators_are_refused_and_updates_of_the_same_are_not(run_folder,
     path = tmp_path / "others" / "imitators.json"
     kept = json.loads(path.read_text())
     before = json.loads((run_folder / "run.json").read_text())["imitators"]
-    path.write_text(json.dumps({**kept, "log_cap_nats": 1.0}))
+    path.write_text(json.dumps({**kept, "situation_log_cap_nats": 1.0}))
     with pytest.raises(InputError, match="not the imitators"):
         load_speaker(run_folder, tmp_path / "others")
-    path.write_text(json.dumps({**kept, "log_cap_nats": 1.0, "updated_from": [before]}))
+    path.write_text(json.dumps({**kept, "situation_log_cap_nats": 1.0, "updated_from": [before]}))
     assert load_speaker(run_folder, tmp_path / "others").base.log_cap_nats == 1.0
 
 

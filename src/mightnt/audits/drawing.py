@@ -38,8 +38,10 @@ STYLES = {
     "none": Style("#757d87", "X", (0, (1, 1.5))),
     "single": Style("#c98a00", "s", (0, (4, 1.5))),
     "mixture": Style("#d1480f", "D", (0, (6, 1.5, 1, 1.5))),
+    "mixture-fixed": Style("#e58a5a", "d", (0, (3, 1, 1, 1))),
     "pessimistic": Style("#0a6ebd", "o", "-"),
     "pessimistic-minimum": Style("#3fa9dc", "^", (0, (2, 1))),
+    "situations": Style("#7b3fa8", "v", (0, (10, 1.5))),
     "known": Style("#0b8f6a", "P", (0, (8, 2))),
 }
 """In the order of BASES; told apart by marker and dash too, not by color alone."""

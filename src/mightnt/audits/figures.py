@@ -27,7 +27,7 @@ from mightnt.audits.drawing import (
     strip,
     whiskers,
 )
-from mightnt.audits.results import Demonstrator, Run
+from mightnt.audits.results import PESSIMISTIC, Demonstrator, Run
 from mightnt.audits.summary import Group, Setting, over_seeds
 from mightnt.audits.verdict import ASKS_PER_TURN_GOAL
 
@@ -93,7 +93,7 @@ def reward_panel(setting: Setting, demonstrator: Demonstrator | None) -> Panel:
 
 def asks_panel(setting: Setting) -> Panel:
     """Asks per turn by base, with the goal of a pessimistic base as a line."""
-    pessimistic = any(group.base.startswith("pessimistic") for group in setting.groups)
+    pessimistic = any(group.base in PESSIMISTIC for group in setting.groups)
     goal = (ASKS_PER_TURN_GOAL, f"goal {ASKS_PER_TURN_GOAL:.0%}") if pessimistic else None
     return strip_panel("Share of turns in which it asked", setting, lambda run: run.asks_per_turn, goal, percent=True)
 

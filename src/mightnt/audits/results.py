@@ -23,9 +23,13 @@ from mightnt.files import read_json
 
 KIND = "mightnt results"
 VERSION = 1
-BaseName = Literal["none", "single", "mixture", "pessimistic", "pessimistic-minimum", "known"]
+BaseName = Literal[
+    "none", "single", "mixture", "mixture-fixed", "pessimistic", "pessimistic-minimum", "situations", "known"
+]
 BASES: tuple[str, ...] = get_args(BaseName)
 """Every base a run can stay close to, in the order (and with the colors) of every table and figure."""
+PESSIMISTIC: tuple[BaseName, ...] = ("pessimistic", "pessimistic-minimum", "situations")
+"""Those that mean to vouch for no more than the demonstrator might do."""
 
 WORDS = {int: "a whole number", str: "text", bool: "true or false", dict: "an object"}
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from mightnt.audits.results import ROUNDING_NATS, Demonstrator, Run
+from mightnt.audits.results import PESSIMISTIC, ROUNDING_NATS, Demonstrator, Run
 from mightnt.audits.summary import Group, Setting, Summary, measured, percent, short
 
 HELD_RATIO = 1.2
@@ -76,7 +76,7 @@ def checks(setting: Setting) -> list[Check]:
     """The check lines of a setting: two promises for all that had a budget, then the goals of each base."""
     lines = [within_budget(setting.bounded), largest_within_budget(setting)] if setting.bounded else []
     for group in setting.bounded:
-        if group.base.startswith("pessimistic"):
+        if group.base in PESSIMISTIC:
             lines += [distance_goal(setting, group, "at most", HELD_RATIO), asking_goal(setting, group)]
         if group.base == "mixture":
             lines.append(distance_goal(setting, group, "at least", FAILURE_RATIO))

@@ -18,7 +18,7 @@ MARKS = {"holds": "[green]✓[/]", "fails": "[red]✗[/]", "too little data": "�
 
 def calibrate(
     imitators: Annotated[Path, typer.Argument(metavar="IMITATORS", help="The folder that imitate made.")],
-    base: Annotated[str, typer.Option("--base", help="The base to check.")] = "pessimistic",
+    base: Annotated[str, typer.Option("--base", help="The base to check.")] = "situations",
     fresh: Annotated[
         Path | None, typer.Option("--on", metavar="DEMOS.jsonl", help="Demonstrations never used; none: the held-out.")
     ] = None,

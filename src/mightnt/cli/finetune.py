@@ -14,8 +14,8 @@ def finetune(
     imitators: Annotated[Path, typer.Argument(metavar="DIR", help="What `mightnt imitate` saved.")],
     out: Out,
     base: Annotated[
-        str, typer.Option("--base", help="single, mixture, pessimistic, pessimistic-minimum or none.")
-    ] = "pessimistic",
+        str, typer.Option("--base", help="situations, pessimistic, pessimistic-minimum, mixture, single or none.")
+    ] = "situations",
     kl_budget: Annotated[
         float, typer.Option("--kl-budget", metavar="NATS", help="KL to the base an episode may spend.")
     ] = 10.0,

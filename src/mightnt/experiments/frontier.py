@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from mightnt.lm.scenes import Scene
 
 REWARDS = ("benign", "adversarial")
-BASELINES = ("single", "mixture", "counts")
+BASELINES = ("single", "mixture", "mixture-fixed", "counts")
 """Run after those that promise something."""
 FOR_CHOOSING = 1_000_000
 """Added to the seed of the episodes that the ranking is decided on."""

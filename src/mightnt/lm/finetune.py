@@ -22,7 +22,7 @@ from mightnt.lm.scenes import LanguageScene
 from mightnt.provenance import provenance
 from mightnt.watching import Watcher
 
-BASES = ("none", "single", "mixture", "pessimistic", "pessimistic-minimum")
+BASES = ("none", "single", "mixture", "mixture-fixed", "pessimistic", "pessimistic-minimum", "situations")
 """Bases that need no known demonstrator."""
 CHECKPOINT = "training.safetensors"
 
@@ -31,7 +31,7 @@ CHECKPOINT = "training.safetensors"
 class FinetuneConfig:
     """What a user sets for one run."""
 
-    base: str = "pessimistic"
+    base: str = "situations"
     kl_budget_nats: float = 10.0
     reward: str = "sentiment"
     asking: str = "charged"
