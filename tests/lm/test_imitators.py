@@ -3,6 +3,7 @@
 import json
 import math
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -26,10 +27,12 @@ from mightnt.lm.imitators import (
     member_scores,
     save_imitators,
     share_of_turns,
+    spoken,
     states_before_actions,
     summarize,
 )
-from mightnt.lm.scoring import token_log_probs
+from mightnt.lm.members import over_actions
+from mightnt.lm.scoring import logits_of, token_log_probs
 from mightnt.lm.tokens import encode, word_tokenizer
 from mightnt.models.counts import Support
 from mightnt.worlds.chat import words
@@ -237,20 +240,30 @@ def test_the_veto_of_situations_is_as_strict_as_held_out_turns_allow(imitators):
     hidden = states_before_actions(imitators.networks[0], check)
     endless = replace(imitators.situations, farthest=math.inf)
 
-    def vetoed(missing, rate):
-        config = ImitatorsConfig(situation_support=Support(1, 2), missing=missing, missing_rate=rate)
-        situations, support, said = closed_on(check, endless, hidden, imitators.counts, config)
+    def vetoed(missing, rate, asking_rate=1.0):
+        config = ImitatorsConfig(
+            situation_support=Support(1, 2), missing=missing, missing_rate=rate, asking_rate=asking_rate
+        )
+        network = imitators.networks[0]
+        situations, support, said, asking = closed_on(check, endless, hidden, network, imitators.counts, config)
         assert situations.rule.missing == support.missing
-        return support.missing, share_of_turns(check, np.isnan(said))
+        return support.missing, share_of_turns(check, np.isnan(said)), share_of_turns(check, asking)
 
     each = [vetoed((value,), 0.0)[1] for value in values]
     assert each == sorted(each, reverse=True)
     assert each[0] > each[-1] == 0.0
     for rate in (0.0, 0.02, each[1], 1.0):
-        taken, share = vetoed(values, rate)
+        taken, share, _ = vetoed(values, rate)
         assert taken == next(value for value, of in zip(values, each, strict=True) if of <= rate)
         assert share <= rate
+    asks = [vetoed((value,), 0.0)[2] for value in values]
+    assert asks[0] > asks[-1] == 0.0
+    for rate in (0.0, asks[1], 1.0):
+        taken, _, share = vetoed(values, 1.0, rate)
+        assert taken == next(value for value, of in zip(values, asks, strict=True) if of <= rate)
+        assert share <= rate
     assert imitators.summary["situation_vetoed_turns"] <= 0.02
+    assert imitators.summary["situation_asking_turns"] <= 0.05
     assert imitators.summary["situation_missing"] == imitators.situation_support.missing
 
 
@@ -262,3 +275,14 @@ def test_a_turn_counts_once(imitators):
     one = np.zeros(n, dtype=bool)
     one[:2] = True
     assert share_of_turns(check, one) == pytest.approx(1 / check.n_action_turns)
+
+
+def test_what_the_network_says_from_its_hidden_states_is_what_it_says(imitators):
+    check, network = encode(imitators.tokenizer, imitators.held_out[:3]), imitators.networks[0]
+    said = spoken(network, states_before_actions(network, check), imitators.counts.is_action)
+    expected = []
+    for begin, end in pairwise(check.starts):
+        tokens = torch.from_numpy(check.tokens[begin:end].astype(np.int64))[None]
+        everywhere = over_actions(logits_of(network, tokens)[0].detach(), torch.from_numpy(imitators.counts.is_action))
+        expected.append(everywhere[np.flatnonzero(check.is_action[begin:end]) - 1].exp())
+    np.testing.assert_allclose(said, torch.cat(expected), atol=1e-6)

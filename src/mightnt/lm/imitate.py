@@ -216,7 +216,7 @@ def warnings(imitators: Imitators) -> list[str]:
         )
     if imitators.summary["situation_missing"] == 0:
         found.append(
-            "no situation is known well enough to veto a word at few held-out turns: the base `situations` vetoes by distance "
+            "no situation is known well enough to veto words and spare held-out turns: the base `situations` vetoes by distance "
             "alone; more demonstrations help"
         )
     rows: dict[str, Any] = {row["name"]: row["held_out_nats_per_token"] for row in imitators.summary["members"]}

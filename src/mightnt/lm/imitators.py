@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -19,6 +20,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from mightnt.dialogues import Dialogue, read_dialogues, write_dialogues
 from mightnt.errors import InputError
 from mightnt.files import read_json, replacing, write_json
+from mightnt.lm.account import Account
 from mightnt.lm.adapter_files import load_networks, save_networks
 from mightnt.lm.bases.capped import Capped
 from mightnt.lm.bases.contract import Base
@@ -27,7 +29,7 @@ from mightnt.lm.bases.minimum import Minimum
 from mightnt.lm.bases.mixture import Mixture
 from mightnt.lm.bases.single import Single
 from mightnt.lm.calibration import log_cap_nats, mixture_log_weights, promised_rate
-from mightnt.lm.members import Members
+from mightnt.lm.members import Members, over_actions
 from mightnt.lm.networks import NetworkMember
 from mightnt.lm.scoring import hidden_states, token_log_probs
 from mightnt.lm.tokens import EncodedDialogues, Marks, encode, load_tokenizer, marks_of, save_tokenizer
@@ -67,9 +69,11 @@ class ImitatorsConfig:
     situation_support: Support = field(default_factory=lambda: Support(ample=20, seen=2))
     """When the suffix counts veto a token beside the counts of situations; ``missing`` is chosen."""
     missing: tuple[float, ...] = (0.02, 0.01, 0.005, 0.002, 0.001, 0.0)
-    """What a cluster or suffix may miss to be closed (``Support.missing``): the first that vetoes few held-out turns."""
+    """What a cluster or suffix may miss to be closed (``Support.missing``): the first that spares held-out turns."""
     missing_rate: float = 0.02
-    """How few: share of held-out turns."""
+    """Share of held-out turns that may lose a word to it."""
+    asking_rate: float = 0.05
+    """Share of held-out turns in which it may open asking."""
     clusters: Clusters = field(default_factory=Clusters)
     """How fine situations are told apart."""
     veto_rate: float = 0.01
@@ -173,12 +177,15 @@ def calibrate(
     cap = log_cap_nats(scores[0] - scores[-1], dialogue, turn, config.veto_rate)
     log_weights = mixture_log_weights(per_dialogue)
     situations, held_out_hidden = find_situations(tokenizer, networks[0], counts, fitted, check, config)
-    situations, situation_support, said = closed_on(check, situations, held_out_hidden, counts, config)
+    situations, situation_support, said, asking = closed_on(
+        check, situations, held_out_hidden, networks[0], counts, config
+    )
     situation_cap = log_cap_nats(np.nan_to_num(scores[0] - said, nan=0.0), dialogue, turn, config.veto_rate)
     summary = summarize(scores, per_dialogue, dialogue, turn, log_weights, cap)
     summary["situation_log_cap_nats"] = situation_cap
     summary["situation_missing"] = situation_support.missing
     summary["situation_vetoed_turns"] = share_of_turns(check, np.isnan(said))
+    summary["situation_asking_turns"] = share_of_turns(check, asking)
     summary["cap_promised_rate"] = promised_rate(summary["held_out_turns"], config.veto_rate)
     return Imitators(
         tokenizer=tokenizer,
@@ -227,12 +234,15 @@ def closed_on(
     check: EncodedDialogues,
     situations: SituationCounts,
     hidden: Vectors,
+    network: PreTrainedModel,
     counts: SuffixCounts,
     config: ImitatorsConfig,
-) -> tuple[SituationCounts, Support, FloatArray]:
-    """``(situations, support of suffixes, log-probability by situations of each held-out action, nan where vetoed)``.
+) -> tuple[SituationCounts, Support, FloatArray, NDArray[np.bool_]]:
+    """``(situations, support of suffixes, log P of each held-out action, where asking is open)``, P the counts of situations.
 
-    Both rules get the first of ``config.missing`` that vetoes at most a share ``config.missing_rate`` of held-out turns.
+    log P is nan where the action is vetoed; asking is open where the network has more than ``Account.ask_threshold`` outside
+    the support. Both rules get the first of ``config.missing`` with which at most a share ``config.missing_rate`` of held-out
+    turns is vetoed and asking is open in at most ``config.asking_rate``; the last if none is.
     """
     chosen = check.is_action
     suffixes = suffixes_of(check.tokens.astype(np.int64), check.starts, counts.longest)[chosen]
@@ -240,14 +250,23 @@ def closed_on(
     for missing in config.missing:
         support = replace(config.situation_support, missing=missing)
         situations = replace(situations, rule=replace(situations.rule, missing=missing))
-        said = []
+        said, outside = [], []
         for states, rows, taken in zip(blocks(hidden), blocks(suffixes), blocks(actions), strict=True):
             here = np.arange(len(taken)), taken
-            allowed = situations.supported(states)[here] & counts.supported(rows, support)[here]
-            said.append(np.where(allowed, situations.predict(states)[here], np.nan))
-        if share_of_turns(check, np.isnan(np.concatenate(said))) <= config.missing_rate:
+            allowed = situations.supported(states) & counts.supported(rows, support)
+            said.append(np.where(allowed[here], situations.predict(states)[here], np.nan))
+            outside.append(np.where(allowed, 0.0, spoken(network, states, counts.is_action)).sum(axis=1))
+        vetoed, asking = np.isnan(np.concatenate(said)), np.concatenate(outside) > Account().ask_threshold
+        if share_of_turns(check, vetoed) <= config.missing_rate and share_of_turns(check, asking) <= config.asking_rate:
             break
-    return situations, support, np.concatenate(said)
+    return situations, support, np.concatenate(said), asking
+
+
+@torch.no_grad()
+def spoken(network: PreTrainedModel, hidden: Vectors, is_action: NDArray[np.bool_]) -> FloatArray:
+    """The network's probabilities of the next action from its last hidden states, shape (n, tokens)."""
+    logits = network.get_output_embeddings()(torch.from_numpy(hidden).to(network.device)).cpu()
+    return over_actions(logits, torch.from_numpy(is_action)).exp().numpy()
 
 
 def share_of_turns(check: EncodedDialogues, marked: NDArray[np.bool_]) -> float:
