@@ -3,6 +3,8 @@
 from dataclasses import asdict
 from pathlib import Path
 
+import pytest
+
 from mightnt.experiments import learning_table
 from mightnt.experiments.frontier_table import markdown
 from mightnt.experiments.learning import PROFILES
@@ -48,18 +50,16 @@ def test_the_record_of_learning_is_clean_and_of_the_default_profile():
     assert "+" not in commit
 
 
-def test_the_frontier_in_the_results_is_that_of_the_record():
-    """Empty as long as there is no record."""
+@pytest.mark.parametrize("name", ["frontier", "frontier-text"])
+def test_the_frontier_in_the_results_is_that_of_the_record(name):
     text = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
-    begin, end = "<!-- frontier: begin -->\n", "<!-- frontier: end -->"
-    path = ROOT / "results" / "frontier.json"
+    begin, end = f"<!-- {name}: begin -->\n", f"<!-- {name}: end -->"
     shown = text[text.index(begin) + len(begin) : text.index(end)]
-    assert shown == (markdown(read_json(path)) if path.exists() else "")
+    assert shown == markdown(read_json(ROOT / "results" / f"{name}.json"))
 
 
-def test_the_record_of_the_frontier_is_clean():
-    path = ROOT / "results" / "frontier.json"
-    if path.exists():
-        record = read_json(path)
-        assert not record["failed"]
-        assert all("+" not in commit for commit in record["commits"]), "parts were computed from changed files"
+@pytest.mark.parametrize("name", ["frontier", "frontier-text"])
+def test_the_record_of_the_frontier_is_clean(name):
+    record = read_json(ROOT / "results" / f"{name}.json")
+    assert not record["failed"]
+    assert all("+" not in commit for commit in record["commits"]), "parts were computed from changed files"
