@@ -108,7 +108,7 @@ def test_the_full_profile_is_a_sweep(swept, tmp_path):
         3,
         True,
     )
-    assert "met: pessimistic: KL(π, μ) ≤ B on every seed" in result.stdout
+    assert "met: situations: KL(π, μ) ≤ B on every seed" in result.stdout
     assert f"Report: {tmp_path / 'report.md'}" in result.stdout
 
 
@@ -116,7 +116,7 @@ def test_missing_runs_end_in_an_exit_code_and_a_sentence(swept, tmp_path):
     swept["most"] = -2
     result = invoke("--profile", "full", "--part", "bases", "--json", "--out", str(tmp_path))
     assert result.exit_code == 1
-    assert "2 of 51 runs are missing" in result.stderr
+    assert "2 of 57 runs are missing" in result.stderr
     found = json.loads(result.stdout)
-    assert (found["runs"], found["missing"]) == (51, 2)
+    assert (found["runs"], found["missing"]) == (57, 2)
     assert {goal["verdict"] for goal in found["goals"]} >= {"met", "missing"}

@@ -31,7 +31,7 @@ def row_of(table, base, held):
 
 
 def test_a_number_is_the_mean_over_seeds_with_its_t_interval():
-    row = row_of(study_table(STUDY, recorded(RUNS)), "pessimistic", "budget 20")
+    row = row_of(study_table(STUDY, recorded(RUNS)), "situations", "budget 20")
     assert row["runs"] == "3 of 3"
     values = [0.95 * 20 + 0.02 * seed for seed in range(3)]
     assert row["KL(π, μ)"] == str(over_seeds(values))

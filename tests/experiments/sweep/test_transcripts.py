@@ -47,6 +47,6 @@ def test_dear_words_have_a_ground_and_cheap_ones_none(tmp_path):
 
 def test_a_base_without_a_transcript_is_named():
     picture = transcripts(recorded([(headline("mixture"), 0)]), 0)
-    assert picture.caption.endswith("Missing: single, pessimistic, known.")
+    assert picture.caption.endswith("Missing: single, situations, known.")
     picture.draw(Figure())
     transcripts(Records({}), 0).draw(Figure())
