@@ -171,7 +171,9 @@ def against_tables(folder: Path) -> list[Line]:
     build_corpus(tokens, starts, chosen, is_action, folder)
     corpus, tables = open_corpus(folder), fit_counts(tokens.astype(np.int64), starts, chosen, is_action)
     suffixes = suffixes_of(tokens.astype(np.int64), starts, 4)[: ROWS * WIDTH]
-    assert np.array_equal(corpus.predict(suffixes), tables.predict(suffixes)), "the two count differently"
+    assert np.allclose(corpus.predict(suffixes), tables.predict(suffixes), rtol=1e-12, atol=1e-12), (
+        "the two count differently"
+    )
     ours, theirs = best_seconds(lambda: corpus.predict(suffixes), lambda: tables.predict(suffixes), repetitions=15)
     what = f"corpus of counts, {len(suffixes)} dense rows of {SMALL_VOCABULARY}"
     return [Line(what, ours * 1e3, theirs * 1e3, "ms", "SuffixCounts in memory")]
