@@ -16,22 +16,12 @@ from mightnt.errors import InputError
 from mightnt.experiments import text
 from mightnt.experiments.parts import Part, Report
 from mightnt.experiments.sweep.cells import Cell
+from mightnt.experiments.sweep.chat_setting import BASES as BASES
 from mightnt.experiments.sweep.playing import play
 
 CHATS = "chats.jsonl"
 """The real chats, in the folder of the sweep."""
 REWARDS = ("benign", "adversarial")
-BASES = (
-    "none",
-    "single",
-    "mixture",
-    "mixture-fixed",
-    "pessimistic",
-    "pessimistic-minimum",
-    "situations",
-    "counts",
-    "known",
-)
 
 
 def kept_chats(folder: Path, chats: Path | None) -> str:
