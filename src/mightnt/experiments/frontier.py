@@ -278,9 +278,7 @@ class World:
     """Where candidates are compared."""
 
     prepare: Callable[[Path, FrontierProfile, int, Sequence[int]], Iterator[list[Part]]]
-    """Stages that leave imitators for each of these numbers of demonstrations."""
-    imitators: Callable[[Path, int], Imitators]
-    """Those imitators."""
+    """Stages that leave imitators for each of these numbers of demonstrations, in ``imitators-N``."""
     scene: Callable[[Path, FrontierProfile, int, str], Scene]
     """The other side, under this reward; its demonstrator is known."""
 
@@ -290,13 +288,6 @@ def prepare_chat(folder: Path, profile: FrontierProfile, seed: int, sizes: Seque
     shared = {field.name for field in fields(chat.ChatProfile)} & {field.name for field in fields(profile)}
     same = {name: getattr(profile, name) for name in shared} | {"n_demonstrations": tuple(sizes)}
     yield from islice(chat.stages(folder, chat.ChatProfile(**same), seed), 3)
-
-
-def kept_imitators(folder: Path, n: int) -> Imitators:
-    """As they were left."""
-    from mightnt.lm.imitators import load_imitators
-
-    return load_imitators(folder / f"imitators-{n}")
 
 
 def chat_scene(folder: Path, profile: FrontierProfile, seed: int, reward: str) -> Scene:
@@ -318,8 +309,8 @@ def text_scene(folder: Path, profile: FrontierProfile, seed: int, reward: str) -
 
 
 WORLDS = {
-    "chat": World(prepare_chat, kept_imitators, chat_scene),
-    "text": World(prepare_text, kept_imitators, text_scene),
+    "chat": World(prepare_chat, chat_scene),
+    "text": World(prepare_text, text_scene),
 }
 
 
@@ -366,8 +357,9 @@ def train(
 
 def cast_of(folder: Path, profile: FrontierProfile, seed: int, n: int, reward: str) -> tuple[Imitators, Scene]:
     """Imitators and the other side of this world."""
-    world = WORLDS[profile.world]
-    return world.imitators(folder, n), world.scene(folder, profile, seed, reward)
+    from mightnt.lm.imitators import load_imitators
+
+    return load_imitators(folder / f"imitators-{n}"), WORLDS[profile.world].scene(folder, profile, seed, reward)
 
 
 def figures(batches: list[Episodes], account: Account) -> dict[str, Any]:
