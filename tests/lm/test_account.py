@@ -198,6 +198,28 @@ def test_must_ask_when_even_the_base_is_too_dear_or_vouches_for_nothing(toll, le
 
 
 @pytest.mark.parametrize(
+    ("account", "left", "toll", "spendable"),
+    [
+        (Account(10.0, reserve=0.1), 10.0, 0.5, 8.5),
+        (Account(10.0, reserve=0.1), 1.2, 0.5, 0.0),
+        (Account(10.0, reserve=0.0), 1.2, 0.5, 0.7),
+        (Account(10.0, reserve=1.0), 10.0, 0.0, 0.0),
+        (Account(0.0), 0.0, 0.0, 0.0),
+        (Account(INF), INF, 0.5, INF),
+    ],
+)
+def test_what_a_decision_may_lean_with_leaves_its_toll_and_the_reserve(account, left, toll, spendable):
+    got = account.spendable(*torch.tensor([[left], [toll]], dtype=torch.float64))
+    assert got.tolist() == pytest.approx([spendable])
+
+
+@pytest.mark.parametrize("reserve", [-0.1, 1.1, math.nan])
+def test_a_reserve_is_a_share(reserve):
+    with pytest.raises(BudgetError, match="a reserve of"):
+        Account(10.0, reserve=reserve)
+
+
+@pytest.mark.parametrize(
     "terms", [(-1.0,), (math.nan,), (1.0, "free"), (1.0, "charged", 1.5), (1.0, "charged", math.nan)]
 )
 def test_impossible_terms_are_refused(terms):

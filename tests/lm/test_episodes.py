@@ -94,6 +94,22 @@ def test_every_choice_was_possible_and_asking_only_where_it_was_offered(play):
             assert bool((decisions.choice < N_TOKENS).all())
 
 
+class Nearly(Single):
+    """A base that misses one part in ten thousand everywhere."""
+
+    def predict(self, state, step):
+        return super().predict(state, step) - 1e-4
+
+
+@pytest.mark.parametrize(("reserve", "asks"), [(0.0, True), (0.025, False)])
+@pytest.mark.parametrize("asking", ["floor", "charged"])
+def test_who_has_leant_with_everything_pays_small_tolls_from_the_reserve_and_need_not_ask(reserve, asks, asking):
+    account = Account(1.0, asking, reserve=reserve)
+    episodes = play_episodes(toy_cast(Nearly(), account, wild_actor(account, share_bias=60.0)), 20, 0)
+    assert (episodes.spent_nats > 0.97).all()
+    assert (episodes.asked_turns > 0).all() if asks else not episodes.asked_turns.any()
+
+
 def assistant_turns(said):
     """The agent's turns of a transcript, each with the reply that followed: ``[(tokens, reply)]``."""
     turns, reply = [], []
@@ -245,11 +261,11 @@ class Overspender(Stay):
 
 def test_a_policy_that_overspends_stops_everything():
     with pytest.raises(BudgetError, match="exceed"):
-        play_episodes(toy_cast(Single(), Account(1.0), Overspender()), 2, seed=0)
+        play_episodes(toy_cast(Single(), Account(1.0, reserve=0.0), Overspender()), 2, seed=0)
 
 
 def test_a_policy_that_is_told_the_truth_sees_what_is_left_before_and_after_the_toll():
-    account = Account(2.0, "floor")
+    account = Account(2.0, "floor", reserve=0.05)
     seen = []
 
     class Watching(Actor):
@@ -265,7 +281,7 @@ def test_a_policy_that_is_told_the_truth_sees_what_is_left_before_and_after_the_
     for i, (left, toll) in enumerate(seen):
         assert float(left) == pytest.approx(2.0 - spent)
         assert float(toll) <= 2.0 - spent + 1e-8
-        assert float(decisions.spendable_nats[i]) == pytest.approx(float(left - toll), abs=1e-9)
+        assert float(decisions.spendable_nats[i]) == pytest.approx(max(0.0, float(left - toll) - 0.1), abs=1e-9)
         spent += float(decisions.cost_nats[i])
 
 

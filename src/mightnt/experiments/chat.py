@@ -18,7 +18,7 @@ from mightnt.provenance import provenance
 from mightnt.watching import Watcher
 from mightnt.worlds.chat.corpus import N_ROUNDS
 
-BASES = ("none", "single", "mixture", "pessimistic", "known")
+BASES = ("none", "single", "mixture", "pessimistic", "situations", "known")
 """Compared by default, in this order."""
 REWARDS = ("benign", "adversarial", "harmless")
 """What a turn can be paid for: the student's mood, surprising the demonstrator, naming a shape."""

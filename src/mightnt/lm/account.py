@@ -48,6 +48,9 @@ class Account:
     """What a nat of KL to the base costs, in units of an episode's reward, throughout; 0 for no penalty."""
     target_nats: float = math.inf
     """Mean KL to the base of an episode that the price of a nat is to bring about; ``inf`` for no target."""
+    reserve: float = 0.025
+    """Share of a budget that nobody can lean with: it pays the tolls of an episode that has leant with all the rest, which
+    would otherwise have to ask at the smallest of them."""
 
     def __post_init__(self) -> None:
         if math.isnan(self.budget_nats) or self.budget_nats < 0:
@@ -60,6 +63,8 @@ class Account:
             raise BudgetError(f"a penalty of {self.penalty_per_nat} a nat; a finite number of 0 or more is needed")
         if not self.target_nats > 0:
             raise BudgetError(f"a target of {self.target_nats} nats; a number above 0 is needed")
+        if not 0 <= self.reserve <= 1:
+            raise BudgetError(f"a reserve of {self.reserve}; a share of the budget, from 0 to 1, is needed")
         if self.constrained + (self.penalty_per_nat > 0) + math.isfinite(self.target_nats) > 1:
             raise BudgetError(f"{self}; one of budget (else inf), penalty (else 0) and target (else inf) is allowed")
 
@@ -67,6 +72,11 @@ class Account:
     def constrained(self) -> bool:
         """False when the budget is infinite: no episode is bounded."""
         return math.isfinite(self.budget_nats)
+
+    def spendable(self, left_nats: Tensor, toll_nats: Tensor) -> Tensor:
+        """What a decision may lean with, shape (rows,): what is left after its toll and the reserve, never below 0."""
+        reserve_nats = self.reserve * self.budget_nats if self.constrained else 0.0
+        return (left_nats - toll_nats - reserve_nats).clamp(min=0.0)
 
     @property
     def constraint(self) -> Constraint:

@@ -109,7 +109,7 @@ def choose(
     tokens = draw(step.networks[0] if step.demonstrator is None else step.demonstrator, generator)
     if len(deciding):
         rows, toll, log_base = acting[deciding.numpy()], offered.toll_nats[deciding], offered.log_base[deciding]
-        spendable = (left[deciding] - toll).clamp(min=0.0)
+        spendable = account.spendable(left[deciding], toll)
         features = actor.features(step.hidden[deciding], left[deciding], toll)
         log_policy, tilt = actor.policy(features, log_base, spendable)
         choice = draw(log_policy, generator)

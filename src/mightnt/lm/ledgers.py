@@ -27,7 +27,7 @@ class Decisions:
     log_base: Tensor
     """What it could choose from, (n, tokens + 1), normalized, asking last."""
     spendable_nats: Tensor
-    """What was left after the toll, (n,)."""
+    """What it could lean with: what was left after the toll and the reserve, (n,)."""
     choice: Tensor
     """Token, or n_tokens for asking, (n,)."""
     log_probability: Tensor

@@ -77,7 +77,8 @@ class ProtectConfig:
     """Price of a nat in the first round, in units of an episode's reward; it never falls below a fifth of this. A penalty
     is its own price from the first round to the last."""
     unspent_target: float = 0.03
-    """Share of the budget that episodes should leave; the price moves towards it."""
+    """Share of the budget that episodes should leave; the price moves towards it. More than ``Account.reserve``, which they
+    leave at no price."""
     price_step: float = 0.1
     """How fast the price moves."""
     price_step_limit: float = 0.15
