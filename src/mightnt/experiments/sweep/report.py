@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mightnt.experiments.sweep.goals import goal_table
+from mightnt.experiments.sweep.matched import KINDS as MATCHED_KINDS
+from mightnt.experiments.sweep.matched import matched_table
 from mightnt.experiments.sweep.pictures import Picture, along_episode, asking, over_optimization, promise_and_truth
 from mightnt.experiments.sweep.plan import planned
 from mightnt.experiments.sweep.records import Records, missing
@@ -64,6 +66,8 @@ def section(study: Study, records: Records, pictures: Sequence[Picture], first_s
     tables = (study_table(study, records, first_seed), demonstrator_table(study, records, first_seed))
     done = behavior_table(study, records, first_seed).markdown()
     words = [f"{BEHAVIOR_KINDS}\n", done] if done else []
+    same = matched_table(study, records, first_seed).markdown()
+    words += [f"{MATCHED_KINDS}\n", same] if same else []
     return "\n".join([f"## {study.name}: {study.question}\n", *(table.markdown() for table in tables), *words, *drawn])
 
 
