@@ -92,7 +92,7 @@ def matched(budget: Gathered, curve: Sequence[Gathered], number: Number) -> list
 def interpolated(points: Sequence[tuple[float, float]], x: float) -> float | None:
     """y at ``x`` on the line through the points next to it on both sides; ``None`` where one side has none.
 
-    Where a point lies at ``x`` it is that point's y, the mean where there are several; inf beside an infinite one. Kind: exact for what it says.
+    Where a point lies at ``x`` it is that point's y, the mean where there are several; inf beside an infinite one.
     """
     here = [y for at, y in points if at == x]
     if here:

@@ -9,6 +9,7 @@ import numpy as np
 
 from mightnt.errors import InputError
 from mightnt.models.counts import IntArray, SuffixCounts
+from mightnt.models.spread import Spread
 from mightnt.prediction import FloatArray
 
 HALVINGS = 60
@@ -66,17 +67,17 @@ class LowerCounts(SuffixCounts):
     ample: int = 50
     """How often a suffix must have been seen to decide."""
 
-    def predict(self, suffixes: IntArray) -> FloatArray:
-        """Log of the lower bounds, shape (n, n_symbols)."""
+    def spread(self, suffixes: IntArray) -> Spread:
+        """The lower bounds, not written out; :meth:`predict` is their log, shape (n, n_symbols)."""
         length_of, row_of = self.deciding(suffixes)
-        bounds = np.zeros((len(suffixes), self.n_symbols))
+        codes, bounds = [], []
         for length in np.unique(length_of[length_of >= 0]):
             table, found = self.tables[length], np.flatnonzero(length_of == length)
             owner, entry = table.entries(row_of[found])
             totals = table.totals[row_of[found]][owner]
-            bounds[found[owner], table.actions[entry]] = kl_lower_bound(table.counts[entry], totals, self.level)
-        with np.errstate(divide="ignore"):
-            return np.asarray(np.log(bounds))
+            codes.append(found[owner] * self.n_symbols + table.actions[entry])
+            bounds.append(kl_lower_bound(table.counts[entry], totals, self.level))
+        return Spread(np.zeros(self.n_symbols), np.zeros(len(suffixes)), tuple(codes), tuple(bounds))
 
     def deciding(self, suffixes: IntArray) -> tuple[IntArray, IntArray]:
         """``(length of the longest ample suffix or -1, its row in the table of that length)``, both of shape (n,)."""
