@@ -366,10 +366,7 @@ def save_imitators(imitators: Imitators, folder: Path, config: dict[str, Any], s
             "support": asdict(imitators.support),
             "log_weights": imitators.log_weights,
             "log_cap_nats": imitators.log_cap_nats,
-            "situations": {
-                **{name: getattr(imitators.situations, name) for name in ("strength", "farthest")},
-                "rule": asdict(imitators.situations.rule),
-            },
+            "situations": situation_settings(imitators.situations),
             "situation_support": asdict(imitators.situation_support),
             "situation_log_cap_nats": imitators.situation_log_cap_nats,
             "summary": imitators.summary,
@@ -438,6 +435,15 @@ def situation_arrays(situations: SituationCounts) -> dict[str, NDArray[Any]]:
     """Counts of situations as named arrays."""
     centers = {f"centers.{level}": centers for level, centers in enumerate(situations.centers)}
     return {**centers, **table_arrays(situations.tables)}
+
+
+def situation_settings(situations: SituationCounts) -> dict[str, Any]:
+    """What counts of situations depend on besides their arrays."""
+    return {
+        "strength": situations.strength,
+        "farthest": situations.farthest,
+        "rule": asdict(situations.rule),
+    }
 
 
 def situations_from(

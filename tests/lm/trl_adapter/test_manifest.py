@@ -1,7 +1,7 @@
 """A description of a reference changes with everything its numbers depend on, and with nothing else."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -15,6 +15,7 @@ from mightnt.lm.networks import NetworkShape, build_network
 from mightnt.lm.reference import Reference
 from mightnt.lm.trl_adapter.manifest import NAME, described, digest, same_or_refuse, settings_of, write_manifest
 from mightnt.models.counts import Support, fit_counts
+from mightnt.models.situations import Clusters, fit_situations
 
 N = 6
 
@@ -23,8 +24,12 @@ def made(base=None, seeds=(0, 1), longest=1, **settings):
     tokens = np.arange(60) % N
     mask = settings.pop("is_action", np.ones(N, dtype=np.bool_))
     counts = fit_counts(tokens, np.array([0, 60]), tokens >= 0, mask, longest)
+    width, far = settings.pop("situated", (16, 9.0))
+    rng = np.random.default_rng(0)
+    situations = fit_situations(rng.normal(size=(60, 16)).astype(np.float32), tokens, mask, Clusters(places=width))
     networks = [build_network(NetworkShape(16, 1, 1, 16), N, seed) for seed in seeds]
     chosen = {"is_action": mask, "counts": counts, "support": Support(10, 1)} | settings
+    chosen["situations"] = replace(situations, farthest=far)
     return Reference(networks, Capped(1.0) if base is None else base, **chosen)
 
 
@@ -42,6 +47,8 @@ def test_equal_references_have_equal_descriptions():
         ("networks", {"seeds": (1, 0)}),
         ("counts_sha256", {"longest": 2}),
         ("support", {"support": Support(11, 1)}),
+        ("situations_sha256", {"situated": (12, 9.0)}),
+        ("situations", {"situated": (16, 8.0)}),
         ("temperature", {"temperature": 0.9}),
         ("forbidden_nats", {"forbidden_nats": 50.0}),
         ("is_action_sha256", {"is_action": np.array([False, *[True] * (N - 1)])}),

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from mightnt.errors import InputError
 from mightnt.files import plain, write_json
-from mightnt.lm.imitators import count_arrays
+from mightnt.lm.imitators import count_arrays, situation_arrays, situation_settings
 from mightnt.lm.reference import Reference
 from mightnt.provenance import installed_version, provenance
 
@@ -27,7 +27,7 @@ def described(reference: Reference) -> dict[str, Any]:
 
     Kind: exact. Cost: one pass over all weights.
     """
-    counts = reference.counts
+    counts, situations = reference.counts, reference.situations
     return plain(  # type: ignore[no-any-return]
         {
             "base": settings_of(reference.base),
@@ -37,6 +37,8 @@ def described(reference: Reference) -> dict[str, Any]:
             ],
             "counts_sha256": digest({**count_arrays(counts), "strength": counts.strength}) if counts else None,
             "support": asdict(reference.support) if reference.support else None,
+            "situations": situation_settings(situations) if situations else None,
+            "situations_sha256": digest(situation_arrays(situations)) if situations else None,
             "is_action_sha256": digest({"is_action": reference.get_buffer("is_action")}),
             "vocabulary_sha256": digest(reference.tokenizer.get_vocab()) if reference.tokenizer else None,
             "temperature": reference.temperature,
