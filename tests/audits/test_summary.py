@@ -46,6 +46,37 @@ def test_one_seed_none_and_infinity_have_no_interval():
     assert str(infinite) == "∞ (no interval)"
 
 
+def test_runs_without_a_budget_are_grouped_by_what_else_held_them(synthetic):
+    """A penalty is not nothing, and two penalties are two; records that say nothing of it are as before."""
+
+    def run(seed, constraint=None, strength=None, budget="inf"):
+        told = {} if constraint is None else {"constraint": constraint, "constraint_strength": strength}
+        return synthetic.run("mixture", seed) | {"budget_nats": budget} | told
+
+    runs = [
+        run(0, "penalty", 0.01),
+        run(1, "penalty", 0.01),
+        run(0, "penalty", 0.02),
+        run(0, "target", 10),
+        run(0, "none"),
+        run(1),
+        run(0, "budget", 10.0, 10.0),
+        synthetic.run("none", 0),
+    ]
+    summary = summary_of(synthetic, runs)
+    assert {(g.name, g.budget_nats, len(g.runs)) for g in summary.groups} == {
+        ("mixture, penalty 0.01", INF, 2),
+        ("mixture, penalty 0.02", INF, 1),
+        ("mixture, target 10", INF, 1),
+        ("mixture, no budget", INF, 2),
+        ("mixture", 10.0, 1),
+        ("none", INF, 1),
+    }
+    labels = [summary.headline.label(group) for group in summary.headline.groups]
+    assert len(set(labels)) == len(labels) == 6
+    assert not [note for note in summary.notes if "not independent" in note]
+
+
 def test_seeds_are_grouped_by_demonstrations_budget_base_and_account(synthetic):
     runs = [
         synthetic.run("mixture", 1),

@@ -125,6 +125,17 @@ class Run:
     """Which set of imitators, where a user chose it."""
     answered_by: str = ""
     """Who answered when the policy asked, where it was not the demonstrator."""
+    constraint: Literal["", "none", "budget", "penalty", "target"] = ""
+    """What held the policy to its base; empty in records that knew only budgets."""
+    constraint_strength: float | None = None
+    """Of it: nats an episode, or reward a nat (``penalty``)."""
+
+    @property
+    def held_by(self) -> str:
+        """``penalty 0.01``, ``target 10``, ``no budget`` for a base that held nothing; empty for a budget and base ``none``."""
+        if self.constraint in ("penalty", "target"):
+            return f"{self.constraint} {self.constraint_strength or 0.0:g}"
+        return "" if math.isfinite(self.budget_nats) or self.base == "none" else "no budget"
 
     def __post_init__(self) -> None:
         refuse_if(self.budget_nats < 0, f"budget_nats is {self.budget_nats:g}; a budget is 0 or more")
@@ -260,8 +271,10 @@ def merge(parts: Sequence[Results]) -> Results:
     notes = []
     if len(distinct) < len(runs):
         notes.append(f"{len(runs) - len(distinct)} run(s) came twice, number for number, and count once.")
-    keys = Counter((run.base, run.n_demonstrations, run.budget_nats, run.asking, run.seed) for run in distinct)
-    for (base, n, budget, _, seed), count in keys.items():
+    keys = Counter(
+        (run.base, run.n_demonstrations, run.budget_nats, run.asking, run.held_by, run.seed) for run in distinct
+    )
+    for (base, n, budget, _, _, seed), count in keys.items():
         if count > 1:
             notes.append(
                 f"{count} different runs share base {base}, n = {n}, B = {budget:g} and seed {seed}: "

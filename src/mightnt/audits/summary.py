@@ -64,6 +64,13 @@ class Group:
     budget_nats: float
     asking: str
     runs: tuple[Run, ...]
+    held_by: str = ""
+    """What held the policy where it was no budget, in words; see :attr:`Run.held_by`."""
+
+    @property
+    def name(self) -> str:
+        """The base, and what held the policy to it where that was no budget."""
+        return f"{self.base}, {self.held_by}" if self.held_by else self.base
 
     def spread(self, field: str) -> Spread | None:
         """Mean and interval of a field of :class:`Run` over the seeds that measured it; ``None`` where none did."""
@@ -116,9 +123,9 @@ class Setting:
         return tuple(group for group in self.groups if group.bounded)
 
     def label(self, group: Group) -> str:
-        """The group's base; with the account of asking where two groups here differ in that alone."""
-        twins = sum(other.base == group.base for other in self.groups)
-        return group.base if twins == 1 else f"{group.base} ({group.asking})"
+        """The group's name; with the account of asking where two groups here differ in that alone."""
+        twins = sum(other.name == group.name for other in self.groups)
+        return group.name if twins == 1 else f"{group.name} ({group.asking})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,14 +175,14 @@ def summarize(results: Results) -> Summary:
 
 
 def group_runs(runs: Iterable[Run]) -> tuple[Group, ...]:
-    """Runs grouped by (demonstrations, budget, base, account of asking); inside a group ordered by seed."""
-    groups: dict[tuple[int, float, int, str], list[Run]] = {}
+    """Runs grouped by (demonstrations, budget, base, account of asking, what else held them); each group ordered by seed."""
+    groups: dict[tuple[int, float, int, str, str], list[Run]] = {}
     for run in runs:
-        key = (run.n_demonstrations, run.budget_nats, BASES.index(run.base), run.asking)
+        key = (run.n_demonstrations, run.budget_nats, BASES.index(run.base), run.asking, run.held_by)
         groups.setdefault(key, []).append(run)
     return tuple(
-        Group(BASES[base], n, budget, asking, tuple(sorted(members, key=lambda run: run.seed)))
-        for (n, budget, base, asking), members in sorted(groups.items())
+        Group(BASES[base], n, budget, asking, tuple(sorted(members, key=lambda run: run.seed)), held_by)
+        for (n, budget, base, asking, held_by), members in sorted(groups.items())
     )
 
 
@@ -201,7 +208,7 @@ def make_settings(results: Results, groups: Sequence[Group]) -> tuple[Setting, .
 def groups_at(groups: Iterable[Group], n_demonstrations: int, budget_nats: float) -> tuple[Group, ...]:
     """The groups with this many demonstrations and this budget or none, in the order of the bases."""
     here = [g for g in groups if g.n_demonstrations == n_demonstrations and g.budget_nats in (budget_nats, math.inf)]
-    return tuple(sorted(here, key=lambda group: (BASES.index(group.base), group.asking)))
+    return tuple(sorted(here, key=lambda group: (BASES.index(group.base), group.asking, group.held_by)))
 
 
 def short(value: float | None, digits: int = 3) -> str:

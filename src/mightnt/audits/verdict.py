@@ -213,7 +213,7 @@ def base_sentence(summary: Summary, setting: Setting, group: Group) -> str:
     kl, ratio, asks = group.spread("kl_demonstrator_nats"), group.ratio, group.spread("asks_per_turn")
     if kl is None or asks is None:
         return ""
-    name = setting.label(group) if group.bounded else f"no budget ({group.base})"
+    name = setting.label(group) if group.bounded or group.held_by else f"no budget ({group.base})"
     interval = "" if kl.low is None or kl.high is None else f" (95% interval {short(kl.low)} to {short(kl.high)})"
     text = f"{name.capitalize()}: {short(kl.mean)} nats from the demonstrator{interval}"
     if ratio is not None:
