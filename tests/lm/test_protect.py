@@ -290,6 +290,16 @@ def test_the_price_under_a_target_by_hand():
     assert math.log(first / 0.01) == pytest.approx(0.1)
 
 
+def test_what_is_kept_in_reserve_is_not_unspent():
+    """Who has leant with all but the reserve has left nothing: the price rises as fast as without one."""
+    config = ProtectConfig()
+    without, kept = Account(10.0, reserve=0.0), Account(10.0, reserve=0.1)
+    for share in (0.5, 1 - config.unspent_target, 0.99, 1.0):
+        moved = moved_price(0.01, [{"kl_base_nats": 9.0 * share}], kept, config)
+        assert moved == pytest.approx(moved_price(0.01, [{"kl_base_nats": 10.0 * share}], without, config))
+    assert moved_price(0.01, [{"kl_base_nats": 9.0}], Account(10.0, reserve=1.0), config) == 0.01
+
+
 def test_only_a_budget_and_a_target_move_the_price():
     log = [{"kl_base_nats": 5.0}]
     for account in (Account(math.inf), PENALTY, Account(0.0)):

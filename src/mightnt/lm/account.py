@@ -75,8 +75,12 @@ class Account:
 
     def spendable(self, left_nats: Tensor, toll_nats: Tensor) -> Tensor:
         """What a decision may lean with, shape (rows,): what is left after its toll and the reserve, never below 0."""
-        reserve_nats = self.reserve * self.budget_nats if self.constrained else 0.0
-        return (left_nats - toll_nats - reserve_nats).clamp(min=0.0)
+        return (left_nats - toll_nats - self.reserve_nats).clamp(min=0.0)
+
+    @property
+    def reserve_nats(self) -> float:
+        """What an episode keeps for tolls; 0 where no episode is bounded."""
+        return self.reserve * self.budget_nats if self.constrained else 0.0
 
     @property
     def constraint(self) -> Constraint:

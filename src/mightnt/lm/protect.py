@@ -77,8 +77,7 @@ class ProtectConfig:
     """Price of a nat in the first round, in units of an episode's reward; it never falls below a fifth of this. A penalty
     is its own price from the first round to the last."""
     unspent_target: float = 0.03
-    """Share of the budget that episodes should leave; the price moves towards it. More than ``Account.reserve``, which they
-    leave at no price."""
+    """Share of the budget, its reserve apart, that episodes should leave; the price moves towards it."""
     price_step: float = 0.1
     """How fast the price moves."""
     price_step_limit: float = 0.15
@@ -186,8 +185,9 @@ def moved_price(price: float, log: list[Log], account: Account, config: ProtectC
     spent = [float(row["kl_base_nats"] or 0.0) for row in log[-2:]]
     if account.constraint == "target":
         return price_to_target(price, spent[-1] / account.target_nats, spent[0] / account.target_nats, config)
-    if account.constraint == "budget" and account.budget_nats > 0:
-        return next_price(price, spent[-1] / account.budget_nats, config)
+    to_lean_with = account.budget_nats - account.reserve_nats
+    if account.constraint == "budget" and to_lean_with > 0:
+        return next_price(price, spent[-1] / to_lean_with, config)
     return price
 
 
