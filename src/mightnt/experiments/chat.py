@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from mightnt.errors import InputError
+from mightnt.experiments.authors import AUTHORS, CHAT
+from mightnt.experiments.authors import chat_tokenizer as chat_tokenizer
 from mightnt.experiments.parts import Part, Report, open_folder, run_parts
 from mightnt.files import read_json, write_json
 from mightnt.provenance import provenance
@@ -23,7 +25,9 @@ BASES = ("none", "single", "mixture", "pessimistic", "situations", "known")
 REWARDS = ("benign", "adversarial", "harmless")
 """What a turn can be paid for: the student's mood, surprising the demonstrator, naming a shape."""
 CONTEXT_PER_ROUND = 32
-"""Tokens of a network's context for each round of the chat, above the longest that a round can be."""
+"""Tokens of a network's context for each round of a dialogue, above the longest that a round can be."""
+USUAL = {"rounds": N_ROUNDS, "world": CHAT}
+"""What folders and records do not say where it is so."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +62,8 @@ class ChatProfile:
     """Updates on 1000 demonstrations; grows with the square root of their number."""
     rounds: int = N_ROUNDS
     """Turns of the teacher in a chat: in those to learn from and in those played."""
+    world: str = CHAT
+    """Whose imitators are made; one of ``experiments.authors.AUTHORS``. Only the chat is played here."""
 
 
 PROFILES = {
@@ -112,8 +118,8 @@ def reproduce(
 
 
 def settings(profile: ChatProfile) -> dict[str, Any]:
-    """The profile as folders and records keep it: without the length of a chat where it is the usual one."""
-    return {name: value for name, value in asdict(profile).items() if (name, value) != ("rounds", N_ROUNDS)}
+    """The profile as folders and records keep it: without length and world of a chat where they are the usual ones."""
+    return {name: value for name, value in asdict(profile).items() if (name, value) not in USUAL.items()}
 
 
 def stages(folder: Path, profile: ChatProfile, seed: int) -> Iterator[list[Part]]:
@@ -180,11 +186,10 @@ def pretrain(folder: Path, profile: ChatProfile, seed: int, i: int, report: Repo
     from mightnt.lm.fitting import FitConfig, fit
     from mightnt.lm.networks import NetworkShape, build_network, save_network
     from mightnt.lm.tokens import encode
-    from mightnt.worlds.chat.corpus import other_authors
 
-    config = FitConfig(steps=profile.pretraining_steps)
-    tokenizer = chat_tokenizer()
-    corpus = encode(tokenizer, other_authors(profile.other_chats, seed, profile.rounds))
+    config, authors = FitConfig(steps=profile.pretraining_steps), AUTHORS[profile.world]
+    tokenizer = authors.tokenizer()
+    corpus = encode(tokenizer, authors.others(profile.other_chats, seed, profile.rounds))
     shape = NetworkShape(context=CONTEXT_PER_ROUND * profile.rounds)
     network = build_network(shape, len(tokenizer), seed + i)
     kept = fit(network, corpus, config, seed + i, on_step=lambda step, _: report(step, config.steps))
@@ -198,10 +203,11 @@ def fit_one(folder: Path, profile: ChatProfile, seed: int, n: int, i: int, repor
     from mightnt.lm.networks import load_network, save_network
     from mightnt.lm.tokens import encode
 
-    config = FitConfig(steps=fitting_steps(profile, n))
+    authors = AUTHORS[profile.world]
+    config = FitConfig(steps=fitting_steps(profile, n), **authors.fitting)
     network = load_network(folder / f"pretrained-{i}")
-    fitted, _ = shared_split(n, seed, profile.rounds)
-    corpus = encode(chat_tokenizer(), fitted)
+    fitted, _ = shared_split(profile, n, seed)
+    corpus = encode(authors.tokenizer(), authors.to_fit(fitted, seed, profile.rounds))
     kept = fit(network, corpus, config, seed + i, on_step=lambda step, _: report(step, config.steps))
     save_network(network, folder / f"fitted-{n}-{i}")
     return {"seconds": kept.seconds, "nats_per_token": kept.losses_nats_per_token[-1]}
@@ -213,8 +219,8 @@ def gather(folder: Path, profile: ChatProfile, seed: int, n: int, report: Report
     from mightnt.lm.networks import load_network
 
     config = ImitatorsConfig()
-    tokenizer = chat_tokenizer()
-    fitted, held_out = shared_split(n, seed, profile.rounds)
+    tokenizer = AUTHORS[profile.world].tokenizer()
+    fitted, held_out = shared_split(profile, n, seed)
     networks = [load_network(folder / f"fitted-{n}-{i}") for i in range(profile.n_networks)]
     counts = fit_suffix_counts(tokenizer, fitted, config)
     imitators = calibrate(tokenizer, networks, counts, fitted, held_out, config)
@@ -280,17 +286,8 @@ def fitting_steps(profile: ChatProfile, n: int) -> int:
     return int(profile.fitting_steps * max(1.0, (n / 1000) ** 0.5))
 
 
-def chat_tokenizer() -> Any:
-    """The chat world's words as a tokenizer."""
-    from mightnt.lm.tokens import word_tokenizer
-    from mightnt.worlds.chat import words
-
-    return word_tokenizer(words.vocabulary()[len(words.MARKS) :])
-
-
-def shared_split(n: int, seed: int, rounds: int = N_ROUNDS) -> Any:
+def shared_split(profile: ChatProfile, n: int, seed: int) -> Any:
     """``(to fit, held out)`` of ``n`` demonstrations: the same for all members."""
     from mightnt.dialogues import split_dialogues
-    from mightnt.worlds.chat.corpus import demonstrations
 
-    return split_dialogues(demonstrations(n, seed, rounds=rounds), 0.1, seed)
+    return split_dialogues(AUTHORS[profile.world].demonstrations(n, seed, profile.rounds), 0.1, seed)

@@ -21,7 +21,8 @@ def measured(cell, seed, **values):
         }
     else:
         far = {"mixture": 15.0, "single": 12.0}.get(cell.base, 0.95)
-        spent = 80.0 if cell.base == "none" else cell.strength
+        at_a_price = 0.1 / cell.strength if cell.constraint == "penalty" else cell.strength
+        spent = 80.0 if cell.base == "none" else at_a_price
         own = {
             "proxy_reward": mean(0.5 + 0.01 * spent + jitter),
             "true_utility": mean(1.9 - 0.01 * spent * far),

@@ -8,7 +8,7 @@ from mightnt.experiments.sweep.cells import base_alone, headline
 from mightnt.experiments.sweep.goals import gains, goal_table, goals
 from mightnt.experiments.sweep.plan import planned
 from mightnt.experiments.sweep.records import Records
-from mightnt.experiments.sweep.studies import STUDIES
+from mightnt.experiments.sweep.studies import DESK, STUDIES
 from tests.experiments.sweep.made import mean, recorded
 
 RUNS = planned(STUDIES.values())
@@ -20,7 +20,7 @@ def verdicts(records):
 
 def test_without_records_everything_is_missing():
     assert set(verdicts(Records({})).values()) == {"missing"}
-    assert len(goal_table(Records({})).rows) == 10
+    assert len(goal_table(Records({})).rows) == 13
 
 
 def test_each_goal_is_judged_by_its_own_runs():
@@ -29,6 +29,29 @@ def test_each_goal_is_judged_by_its_own_runs():
     assert found["mixture: KL(π, μ) ≥ 10 B"] == "met"
     assert found["situations: asks in 100 turns ≤ 1"] == "not met"
     assert found["situations, n = 1000: asks in 100 turns ≤ 5"] == "met"
+
+
+def test_the_help_desk_is_judged_by_its_share_of_the_largest_reward_and_against_its_own_demonstrator():
+    """The largest reward is 1, so .9 and .89 are 90 and 89 percent of it; utility is compared with the desk's own mu."""
+    near = "mixture, at the help desk: percent of the largest proxy reward ≥ 90"
+    worse = "mixture, at the help desk: true utility less the demonstrator's < 0"
+    safe = "situations, at the help desk: KL(π, μ) ≤ B"
+    mixture, own = (replace(cell, setting=DESK) for cell in (headline("mixture"), base_alone(headline("known"))))
+    records = recorded(RUNS).by_run
+
+    def found(rewards, utilities, usual=1.0):
+        for seed in range(3):
+            one, mu = records[mixture, seed], records[own, seed]
+            changed = {"proxy_reward": mean(rewards[seed]), "true_utility": mean(utilities[seed])}
+            records[one.run] = replace(one, measured=one.measured | changed)
+            records[mu.run] = replace(mu, measured=mu.measured | {"true_utility": mean(usual)})
+        return verdicts(Records(records))
+
+    assert {found((0.9, 0.95, 1.0), (0.5, 0.6, 0.99))[goal] for goal in (near, worse, safe)} == {"met"}
+    assert found((0.9, 0.89, 1.0), (0.5, 0.6, 1.01))[near] == "not met"
+    assert found((0.9, 0.89, 1.0), (0.5, 0.6, 1.01))[worse] == "not met"
+    del records[mixture, 1]
+    assert verdicts(Records(records))[worse] == "not met so far"
 
 
 def test_one_run_beyond_the_budget_breaks_a_goal_and_one_missing_leaves_it_open():

@@ -8,6 +8,7 @@ from mightnt.experiments.sweep.plan import planned
 from mightnt.experiments.sweep.records import Record, Records
 from mightnt.experiments.sweep.report import MOST_NAMED, PICTURES_OF, write_report
 from mightnt.experiments.sweep.studies import STUDIES
+from mightnt.experiments.sweep.tables import LARGEST_KINDS
 from tests.experiments.sweep.made import recorded
 
 EVERY = list(STUDIES.values())
@@ -49,6 +50,15 @@ def test_missing_runs_are_counted_and_named_and_others_told(tmp_path):
     assert page.count(": not run") == MOST_NAMED
     assert f"and {19 - MOST_NAMED} more that were not run" in page
     assert "1 record(s) belong to runs of no part shown here" in page
+
+
+def test_the_largest_reward_is_told_where_it_is_known(tmp_path):
+    studies = [STUDIES["shortcut"], STUDIES["rewards"]]
+    write_report(tmp_path, studies, recorded(planned(studies)))
+    desk, other = (tmp_path / "report.md").read_text().split("## rewards")
+    assert "| of the largest proxy reward, % |" in desk
+    assert desk.count(LARGEST_KINDS) == 1
+    assert LARGEST_KINDS not in other
 
 
 def test_nothing_at_all_is_a_report_too(tmp_path):

@@ -52,7 +52,7 @@ def test_longer_takes_longer():
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"setting": "chess"}, "unknown setting 'chess'; allowed are chat, text"),
+        ({"setting": "chess"}, "unknown setting 'chess'; allowed are chat, text, tools"),
         ({"reward": "money"}, "unknown reward 'money'; allowed are benign, adversarial, harmless"),
         ({"base": "knwon"}, "unknown base 'knwon'; allowed are none, single"),
         ({"constraint": "hope"}, "unknown constraint 'hope'; allowed are none, budget"),

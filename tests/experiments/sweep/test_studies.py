@@ -8,7 +8,7 @@ from mightnt.errors import InputError
 from mightnt.experiments.sweep.cells import base_alone, headline
 from mightnt.experiments.sweep.plan import planned
 from mightnt.experiments.sweep.settings import checked
-from mightnt.experiments.sweep.studies import BUDGETS_NATS, OFTEN, SIZES, STUDIES, chosen, n_seeds
+from mightnt.experiments.sweep.studies import BUDGETS_NATS, DESK, OFTEN, SIZES, STUDIES, chosen, n_seeds
 
 FACTOR_OF = {
     "constraint": "held",
@@ -26,6 +26,8 @@ def test_one_factor_differs_from_the_headline_besides_the_base():
                 continue
             usual = asdict(headline())
             changed = {name for name, value in asdict(cell).items() if value != usual[name]} - {"base"}
+            if study.name == "shortcut":
+                changed -= {"setting"}
             assert len({FACTOR_OF.get(name, name) for name in changed}) <= 1, cell
 
 
@@ -61,12 +63,27 @@ def test_the_factors_are_those_asked_for():
     }
 
 
+def test_the_shortcut_is_sought_at_the_help_desk_on_every_base_and_at_small_budgets():
+    cells = STUDIES["shortcut"].cells
+    assert {cell.setting for cell in cells} == {DESK}
+    held = {(cell.base, cell.strength) for cell in cells if not cell.alone}
+    assert held == {
+        *((base, 10.0) for base in ("single", "mixture", "pessimistic", "situations", "known")),
+        *((base, nats) for base in ("mixture", "situations") for nats in (2.5, 5.0)),
+        ("none", 0.0),
+    }
+    assert {n_seeds(cell) for cell in cells} == {3}
+    assert not any(cell.imitation.shared for cell in cells)
+
+
 def test_seeds_and_number_of_runs():
     assert all(n_seeds(headline(base)) == 5 for base in ("mixture", "situations", "known"))
     assert n_seeds(headline("single")) == 3
     every = {cell for study in STUDIES.values() for cell in study.cells}
     assert every >= OFTEN
-    assert 300 <= len(planned(STUDIES.values())) <= 450
+    at_the_desk = planned([STUDIES["shortcut"]])
+    assert 300 <= len(planned(STUDIES.values())) - len(at_the_desk) <= 450
+    assert len(at_the_desk) == 45
 
 
 def test_parts_by_name():

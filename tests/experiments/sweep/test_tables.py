@@ -16,6 +16,7 @@ from mightnt.experiments.sweep.tables import (
     demonstrator_table,
     gathered,
     held_by,
+    largest_reward_table,
     mean_of,
     study_table,
 )
@@ -128,3 +129,25 @@ def test_without_descriptions_there_is_no_table_and_no_smallest_policy_is_a_dash
     assert behavior_table(STUDIES["bases"], recorded(runs)).markdown() == ""
     table = behavior_table(STUDIES["bases"], recorded(runs, **(DONE | {"smallest_policy": None})))
     assert row_of(table, "mixture", "budget 10")["smallest policy"] == "–"
+
+
+def test_the_largest_reward_stands_beside_what_it_costs_and_what_is_done():
+    """The largest reward of the help desk is 1: a reward of .6 is 60 percent of it."""
+    desk = STUDIES["shortcut"]
+    table = largest_reward_table(desk, recorded(planned([desk]), **DONE))
+    row = row_of(table, "mixture", "budget 10; tools")
+    rewards = [0.6 + 0.02 * seed for seed in range(3)]
+    assert row["of the largest proxy reward, %"] == str(over_seeds([100 * reward for reward in rewards]))
+    assert row["KL(π, base)"] == str(over_seeds([9.9] * 3))
+    assert row["KL(π, μ)"] == str(over_seeds([150.0, 150.02, 150.04]))
+    assert row["silence, %"] == str(over_seeds([25.0] * 3))
+    mu = row_of(table, "demonstrator", "nothing; tools")
+    assert mu["of the largest proxy reward, %"] == str(over_seeds([40.0, 42.0, 44.0]))
+    assert (mu["KL(π, μ)"], mu["runs"]) == ("–", "3 of 3")
+    assert len(table.rows) == len([cell for cell in desk.cells if not cell.alone]) + 1
+    lost = largest_reward_table(desk, recorded(planned([desk]), proxy_reward=None))
+    assert row_of(lost, "mixture", "budget 10; tools")["of the largest proxy reward, %"] == "–"
+
+
+def test_where_no_largest_reward_is_known_there_is_no_such_table():
+    assert largest_reward_table(STUDY, recorded(RUNS, **DONE)).markdown() == ""

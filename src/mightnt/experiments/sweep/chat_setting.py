@@ -9,11 +9,11 @@ from typing import Any
 
 from mightnt.audits.description import Units
 from mightnt.experiments import chat
+from mightnt.experiments.authors import AUTHORS
 from mightnt.experiments.parts import Part, Report
 from mightnt.experiments.sweep.cells import Cell
 from mightnt.experiments.sweep.playing import play
 from mightnt.worlds.chat import words
-from mightnt.worlds.chat.corpus import N_ROUNDS
 from mightnt.worlds.chat.kinds import shares_by_kind
 
 REWARDS = chat.REWARDS
@@ -32,9 +32,10 @@ BASES = (
 
 
 def profile(cell: Cell) -> chat.ChatProfile:
-    """The imitators of this cell, as ``experiments.chat`` makes them."""
+    """The imitators of this cell, as ``experiments.chat`` makes them, from the authors of its setting."""
     made = {name: value for name, value in asdict(cell.imitation).items() if name != "shared"}
-    return chat.ChatProfile("sweep", (cell.n_demonstrations,), rounds=N_ROUNDS * cell.length, **made)
+    rounds = AUTHORS[cell.setting].rounds * cell.length
+    return chat.ChatProfile("sweep", (cell.n_demonstrations,), rounds=rounds, world=cell.setting, **made)
 
 
 def stages(folder: Path, place: Path, cell: Cell, seed: int) -> list[list[Part]]:
@@ -52,6 +53,6 @@ def run(folder: Path, place: Path, cell: Cell, set_seed: int, seed: int, report:
     from mightnt.lm.imitators import load_imitators
 
     imitators = load_imitators(place / f"imitators-{cell.n_demonstrations}")
-    scene = chat.scene_for(cell.reward, N_ROUNDS * cell.length)
+    scene = chat.scene_for(cell.reward, profile(cell).rounds)
     units = Units(words.vocabulary()[len(words.MARKS) :])
     return play(imitators, scene, cell, seed, report, units, shares_by_kind)

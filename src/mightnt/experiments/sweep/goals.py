@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from mightnt.audits.summary import over_seeds, short
 from mightnt.experiments.sweep.cells import Cell, base_alone, headline
 from mightnt.experiments.sweep.records import Records
+from mightnt.experiments.sweep.studies import DESK
 from mightnt.experiments.sweep.tables import (
     MISSING,
     Gathered,
@@ -18,10 +19,13 @@ from mightnt.experiments.sweep.tables import (
     largest_of,
     mean_of,
     run_count,
+    share_of_largest,
 )
 
 LEAST_GAIN = 0.95
 """Of the oracle's gain in proxy reward."""
+NEAR_LARGEST_PERCENT = 90.0
+"""Of the largest proxy reward there can be."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +69,11 @@ def mean_at_least(limit: float) -> Callable[[Sequence[float]], bool]:
     return lambda values: sum(values) / len(values) >= limit
 
 
+def below_zero(values: Sequence[float]) -> bool:
+    """On every seed."""
+    return max(values) < 0
+
+
 def goals(records: Records, first_seed: int = 0) -> list[Goal]:
     """The hopes of the experiment, at n = 10000 and B = 10 where not said otherwise."""
 
@@ -100,6 +109,27 @@ def goals(records: Records, first_seed: int = 0) -> list[Goal]:
         Goal(f"{base}, n = 1000: asks in 100 turns ≤ 5 on every seed", few, values(few, asks), at_most(5.0)),
         Goal("mixture: KL(π, μ) ≥ 10 B on every seed", mixture, values(mixture, kl), at_least(10 * budget)),
         Goal(f"mixture: {mu_utility}, mean < 0", mixture, behind, lambda values: sum(values) < 0),
+        *desk_goals(records, first_seed),
+    ]
+
+
+def desk_goals(records: Records, first_seed: int = 0) -> list[Goal]:
+    """The hopes of the help desk, where the largest proxy reward is known."""
+    safe, mixture, own = (
+        gathered(replace(cell, setting=DESK), records, first_seed)
+        for cell in (headline(), headline("mixture"), base_alone(headline("known")))
+    )
+    kl, most, behind = mean_of("kl_demonstrator_nats"), safe.cell.strength, beside(mixture, own, "true_utility")
+    reached, here = values(mixture, share_of_largest(mixture.cell)), "at the help desk"
+    return [
+        Goal(
+            f"mixture, {here}: percent of the largest proxy reward ≥ {NEAR_LARGEST_PERCENT:g} on every seed",
+            mixture,
+            reached,
+            at_least(NEAR_LARGEST_PERCENT),
+        ),
+        Goal(f"mixture, {here}: true utility less the demonstrator's < 0 on every seed", mixture, behind, below_zero),
+        Goal(f"{safe.cell.base}, {here}: KL(π, μ) ≤ B on every seed", safe, values(safe, kl), at_most(most)),
     ]
 
 

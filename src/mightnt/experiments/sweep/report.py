@@ -12,7 +12,15 @@ from mightnt.experiments.sweep.pictures import Picture, along_episode, asking, o
 from mightnt.experiments.sweep.plan import planned
 from mightnt.experiments.sweep.records import Records, missing
 from mightnt.experiments.sweep.studies import PARTS, Study
-from mightnt.experiments.sweep.tables import BEHAVIOR_KINDS, KINDS, behavior_table, demonstrator_table, study_table
+from mightnt.experiments.sweep.tables import (
+    BEHAVIOR_KINDS,
+    KINDS,
+    LARGEST_KINDS,
+    behavior_table,
+    demonstrator_table,
+    largest_reward_table,
+    study_table,
+)
 from mightnt.experiments.sweep.transcripts import transcripts
 from mightnt.files import write_text
 
@@ -64,8 +72,10 @@ def section(study: Study, records: Records, pictures: Sequence[Picture], first_s
     """One study: its question, its table, its figures."""
     drawn = [f"![{one.caption}](figures/{one.name}.svg)\n\n*{one.caption}*\n" for one in pictures]
     tables = (study_table(study, records, first_seed), demonstrator_table(study, records, first_seed))
+    largest = largest_reward_table(study, records, first_seed).markdown()
+    words = [f"{LARGEST_KINDS}\n", largest] if largest else []
     done = behavior_table(study, records, first_seed).markdown()
-    words = [f"{BEHAVIOR_KINDS}\n", done] if done else []
+    words += [f"{BEHAVIOR_KINDS}\n", done] if done else []
     same = matched_table(study, records, first_seed).markdown()
     words += [f"{MATCHED_KINDS}\n", same] if same else []
     return "\n".join([f"## {study.name}: {study.question}\n", *(table.markdown() for table in tables), *words, *drawn])

@@ -1,6 +1,7 @@
 """Where a cell is played: what has to be made before, and the one function that runs it and measures everything.
 
-A new setting is a module with ``REWARDS``, ``BASES``, ``stages``, ``updates`` and ``run``, and an entry of ``SETTINGS``.
+A new setting is a module with ``REWARDS``, ``BASES``, ``stages``, ``updates`` and ``run``, and an entry of ``SETTINGS``;
+``MAXIMAL_PROXY_REWARD`` where that is known.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any
 
 from mightnt.errors import InputError
 from mightnt.experiments.parts import Part, Report
-from mightnt.experiments.sweep import chat_setting, text_setting
+from mightnt.experiments.sweep import chat_setting, text_setting, tools_setting
 from mightnt.experiments.sweep.cells import Cell
 
 TRAINING_SECONDS_PER_EPISODE = 0.0225
@@ -52,6 +53,8 @@ class Setting:
     """The run: what was measured, as JSON. Called in a process of its own, once what it needs is whole."""
     seconds: Callable[[Cell], float]
     """About how long a run takes on one core."""
+    maximal_proxy_reward: float | None = None
+    """Of an episode under the honest reward, where it is known: no policy can have more."""
 
 
 def imitators_set(cell: Cell, seed: int) -> int:
@@ -103,10 +106,11 @@ def placed(run: Run, folder: Path, cell: Cell, seed: int, report: Report) -> dic
 def setting(module: Any) -> Setting:
     """The setting that a module describes."""
     prepare = partial(prepared, module.stages, module.updates)
-    return Setting(module.REWARDS, module.BASES, prepare, partial(placed, module.run), seconds)
+    most = getattr(module, "MAXIMAL_PROXY_REWARD", None)
+    return Setting(module.REWARDS, module.BASES, prepare, partial(placed, module.run), seconds, most)
 
 
-SETTINGS = {"chat": setting(chat_setting), "text": setting(text_setting)}
+SETTINGS = {"chat": setting(chat_setting), "text": setting(text_setting), "tools": setting(tools_setting)}
 
 
 def checked(cell: Cell) -> Cell:

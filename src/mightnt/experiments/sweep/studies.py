@@ -49,6 +49,11 @@ def crossed(bases: Sequence[str], changes: Sequence[dict[str, object]]) -> list[
     return [replace(headline(base), **change) for change in changes for base in bases]  # type: ignore[arg-type]
 
 
+ELSEWHERE = ("none", "single", "mixture", "pessimistic", "situations", "known")
+"""The bases of the studies in other settings."""
+DESK = "tools"
+"""The setting whose largest reward is known."""
+
 LONG = Imitation(shared=True)
 """Longer demonstrations take longer to fit to: one set of imitators for all seeds."""
 
@@ -96,6 +101,14 @@ STUDIES = {
             "How bad does it get with a reward that pays for leaving, and with a harmless one?",
             crossed(HELD, [{"reward": reward} for reward in ("benign", "adversarial", "harmless")]),
         ),
+        study(
+            "shortcut",
+            "And where the largest reward is known, and a simple thing that nobody demonstrated has it?",
+            [
+                *crossed(ELSEWHERE, [{"setting": DESK}]),
+                *crossed(("mixture", "situations"), [{"setting": DESK, "strength": nats} for nats in BUDGETS_NATS[:2]]),
+            ],
+        ),
     )
 }
 """By name, in the order in which they are run."""
@@ -110,7 +123,7 @@ def text_study(data: str) -> Study:
     """Natural text with a known demonstrator; ``data`` is the fingerprint of the chats that taught it."""
     made = Imitation(other_chats=2000, fitting_steps=400, shared=True)
     change = {"setting": TEXT, "data": data, "n_demonstrations": 3000, "imitation": made}
-    cells = crossed(("none", "single", "mixture", "pessimistic", "situations", "known"), [change])
+    cells = crossed(ELSEWHERE, [change])
     return study(TEXT, "And where the demonstrator is a language model and the words are natural?", cells)
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from mightnt.audits.summary import Spread, over_seeds
 from mightnt.experiments.sweep.cells import Cell, base_alone
 from mightnt.experiments.sweep.records import Record, Records
+from mightnt.experiments.sweep.settings import SETTINGS
 from mightnt.experiments.sweep.studies import Study, n_seeds
 
 Measured = dict[str, Any]
@@ -194,24 +195,59 @@ def share_of(kind: str) -> Callable[[Measured], float | None]:
     return lambda run: None if share(run) is None else 100 * (share(run) or 0.0)
 
 
+def policies(study: Study, records: Records, first_seed: int = 0) -> list[Gathered]:
+    """What does something in a study: every policy, and the demonstrator itself."""
+    cells = [cell for cell in study.cells if not cell.alone or cell.base == "known"]
+    return [gathered(cell, records, first_seed) for cell in cells]
+
+
+def named(one: Gathered) -> tuple[str, str, str]:
+    """The first columns of a policy's row."""
+    return "demonstrator" if one.cell.alone else one.cell.base, held_by(one.cell), run_count(one)
+
+
+def kind_columns(every: Sequence[Gathered]) -> dict[str, Callable[[Measured], float | None]]:
+    """A column for each kind of turn that some run tells of."""
+    kinds = dict.fromkeys(kind for one in every for run in one.runs for kind in run.get("kinds") or ())
+    return {f"{kind}, %": share_of(kind) for kind in kinds}
+
+
 def behavior_table(study: Study, records: Records, first_seed: int = 0) -> Table:
     """What the policies of a study do, and the demonstrator; empty where no run was described."""
-    cells = [cell for cell in study.cells if not cell.alone or cell.base == "known"]
-    every = [gathered(cell, records, first_seed) for cell in cells]
-    kinds = list(dict.fromkeys(kind for one in every for run in one.runs for kind in run.get("kinds") or ()))
-    columns = {f"{kind}, %": share_of(kind) for kind in kinds} | DESCRIBED
+    every = policies(study, records, first_seed)
+    columns = kind_columns(every) | DESCRIBED
     if not any(run.get("description") for one in every for run in one.runs):
         return Table((), ())
+    rows = [(*named(one), *(shown(one, each) for each in columns.values())) for one in every]
+    return Table(("base", "held by", "runs", *columns), tuple(rows))
+
+
+LARGEST_KINDS = (
+    "Where the largest proxy reward that any policy can have is known: how much of it there is, beside KL in nats an episode, "
+    "true utility, and turns by kind in percent (exact for the first episodes of each run). Intervals as above."
+)
+
+
+def share_of_largest(cell: Cell) -> Callable[[Measured], float | None]:
+    """Percent of the largest proxy reward there can be in the cell's setting; ``None`` where that is not known."""
+    largest, reward = SETTINGS[cell.setting].maximal_proxy_reward, mean_of("proxy_reward")
+    return lambda run: None if largest is None or reward(run) is None else 100 * (reward(run) or 0.0) / largest
+
+
+def largest_reward_table(study: Study, records: Records, first_seed: int = 0) -> Table:
+    """How much of the largest proxy reward a policy has, for what, and with which turns; empty where no largest is known."""
+    every = [
+        one
+        for one in policies(study, records, first_seed)
+        if SETTINGS[one.cell.setting].maximal_proxy_reward is not None
+    ]
+    names = ("KL(π, base)", "KL(π, μ)", "true utility")
+    columns = {name: COLUMNS[name] for name in names} | kind_columns(every)
     rows = [
-        (
-            "demonstrator" if one.cell.alone else one.cell.base,
-            held_by(one.cell),
-            run_count(one),
-            *(shown(one, each) for each in columns.values()),
-        )
+        (*named(one), shown(one, share_of_largest(one.cell)), *(shown(one, each) for each in columns.values()))
         for one in every
     ]
-    return Table(("base", "held by", "runs", *columns), tuple(rows))
+    return Table(("base", "held by", "runs", "of the largest proxy reward, %", *columns), tuple(rows))
 
 
 def own_gap(cell: Cell, records: Records, first_seed: int = 0) -> str:
