@@ -36,6 +36,7 @@ PARTS = (
     "soft_planner",
     "suffix_array",
     "trl",
+    "loop",
     "desk",
 )
 RECORD = Path("results/bench.json")

@@ -335,6 +335,28 @@ def test_prints_and_warns_nothing(capsys):
     assert capsys.readouterr() == ("", "")
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("zeros", [0.0, 0.5])
+def test_rows_worked_on_a_few_at_a_time_come_to_the_same_bit_by_bit(dtype, zeros, monkeypatch):
+    """One row at a time, three at a time (which leaves one over) and all at once: results, gradients, and who is refused."""
+    base, direction, kl_nats = random_case(40, 9, dtype, 11, zeros=zeros)
+    kl_nats[::5] = 0.0
+    answers = []
+    for at_once in (1, 27, 10_000):
+        monkeypatch.setattr(projection, "NUMBERS_AT_ONCE", at_once)
+        inputs = direction.clone().requires_grad_(), kl_nats.clone().requires_grad_()
+        policy = tilt_to_kl(base, *inputs)
+        weights = torch.arange(9, dtype=dtype) - 3
+        gradients = torch.autograd.grad((policy.masked_fill(base == -INF, 0.0) * weights).sum(), inputs)
+        answers.append((policy.detach(), *gradients))
+        bad = kl_nats.clone()
+        bad[38] = -1.0
+        with pytest.raises(InputError, match="row 38: the allotment"):
+            tilt_to_kl(base, direction, bad)
+    for few in answers[:-1]:
+        assert all(torch.equal(one, all_at_once) for one, all_at_once in zip(few, answers[-1], strict=True))
+
+
 # Gradients
 
 

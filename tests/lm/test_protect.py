@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mightnt.errors import InputError
+from mightnt.lm import protect as protect_module
 from mightnt.lm.account import Account
 from mightnt.lm.actor import Actor, Stay
 from mightnt.lm.bases.capped import Capped
@@ -17,6 +18,9 @@ from mightnt.lm.bases.minimum import Minimum
 from mightnt.lm.bases.single import Single
 from mightnt.lm.checkpoint import load_training, optimizer_tensors, save_training
 from mightnt.lm.episodes import play_episodes
+from mightnt.lm.llama import LlamaReader
+from mightnt.lm.members import Members
+from mightnt.lm.networks import NetworkMember, NetworkShape, build_network
 from mightnt.lm.protect import (
     ProtectConfig,
     Training,
@@ -30,7 +34,8 @@ from mightnt.lm.protect import (
     summarize,
     surrogate,
 )
-from tests.lm.toys import N_TOKENS, WIDTH, ToyMembers, ToyScene, toy_cast
+from mightnt.lm.stage import Stage
+from tests.lm.toys import MARKS, N_TOKENS, WIDTH, ToyMembers, ToyScene, toy_cast
 from tests.strategies import seeds
 
 SMALL = ProtectConfig(iterations=3, episodes=4, passes=1)
@@ -83,6 +88,45 @@ def test_a_run_that_was_killed_ends_as_one_that_was_not(tmp_path):
     mine, others = optimizer_tensors(resumed.optimizer), optimizer_tensors(whole.optimizer)
     assert mine.keys() == others.keys()
     assert all(torch.equal(mine[name], others[name]) for name in others)
+
+
+@pytest.mark.parametrize("hugging_face", [False, True])
+def test_an_iteration_reads_every_token_once_and_the_update_none(hugging_face, monkeypatch):
+    """All that enters the network, in order: each generated or given token of each dialogue once, then padding until the
+    last dialogue is over. Learning, four passes of it, adds nothing.
+    """
+    read, given, played = [], [], []
+    network = build_network(NetworkShape(WIDTH, 1, 1, 64), N_TOKENS, seed=0)
+    network.model.embed_tokens.register_forward_hook(lambda _, inputs, __: read.append(inputs[0].clone()))
+    read_piece, hear_given, play = LlamaReader.read_piece, Stage.hear_given, play_episodes
+
+    def reading(self, cache, tokens):
+        read.append(tokens.clone())
+        return read_piece(self, cache, tokens)
+
+    def hearing(self, tokens):
+        hear_given(self, tokens)
+        given.append(int((tokens != MARKS.pad).sum()))
+
+    def playing(*arguments, **more):
+        played.append((play(*arguments, **more), len(read)))
+        return played[-1][0]
+
+    monkeypatch.setattr(LlamaReader, "read_piece", reading)
+    monkeypatch.setattr(Stage, "hear_given", hearing)
+    monkeypatch.setattr(protect_module, "play_episodes", playing)
+    cast, training = beginning(Account(2.0), Single(), speaks=False)
+    cast.members = Members([NetworkMember(network, hugging_face)], np.arange(N_TOKENS) >= MARKS.end)
+    protect(cast, training, replace(SMALL, iterations=1, passes=4), seed=0)
+    [(episodes, n_read)] = played
+    entered = torch.cat(read, dim=1)
+    assert len(read) == n_read == len(given) == entered.shape[1]
+    spoken = entered != MARKS.pad
+    assert int(spoken.sum()) == episodes.n_tokens + sum(given)
+    assert episodes.n_tokens > len(episodes.decisions.row) > 20, "the other speaker spoke, too"
+    assert (spoken[:, 1:] <= spoken[:, :-1]).all(), "padding only after the end"
+    assert len(training.log) == 1
+    assert training.log[0]["value_loss"] is not None
 
 
 def test_a_finished_training_is_left_alone():

@@ -126,6 +126,18 @@ def test_nearest_is_the_nearest_in_blocks_too():
     np.testing.assert_allclose(distances, distance.min(axis=1), atol=1e-5)
 
 
+def test_what_is_kept_of_the_centers_is_that_of_these_centers():
+    """Asked twice, and asked of a model with other centers made from one that was asked before."""
+    hidden, actions = around_corners(200)
+    model = fit_situations(hidden, actions, IS_ACTION, Clusters(places=20, levels=2))
+    for asked in (model, model, replace(model, centers=tuple(2 * centers + 1 for centers in model.centers))):
+        located = asked.located(hidden)
+        for number, centers in zip(located.keys[1:], asked.centers, strict=True):
+            expected, distance = nearest(hidden, centers)
+            np.testing.assert_array_equal(number, expected)
+        np.testing.assert_array_equal(located.distance, distance)
+
+
 @pytest.mark.parametrize(
     ("hidden", "actions", "message"),
     [

@@ -126,12 +126,12 @@ def with_counts(
 
     A token has support where every rule at hand supports it; ``None`` where there is no rule.
     """
-    states = hidden.float().cpu().numpy() if situations else None
+    located = situations.located(hidden.float().cpu().numpy()) if situations else None
     sources = []
     if counts is not None and support is not None:
         sources.append(counts.supported(suffixes, support))
-    if situations is not None and states is not None:
-        sources.append(situations.supported(states))
+    if situations is not None and located is not None:
+        sources.append(situations.allowed(located).written_out())
 
     def tensor(values: NDArray[Any] | None) -> Tensor | None:
         return None if values is None else torch.from_numpy(values).to(networks.device)
@@ -142,7 +142,7 @@ def with_counts(
         supported=tensor(np.logical_and.reduce(sources) if sources else None),
         demonstrator=demonstrator,
         hidden=hidden,
-        situations=tensor(situations.predict(states) if situations and states is not None else None),
+        situations=tensor(situations.spread(located).written_out() if situations and located is not None else None),
     )
 
 

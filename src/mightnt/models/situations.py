@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -99,10 +100,15 @@ class SituationCounts:
         """The clusters that places fall into: what all else here follows from."""
         whole, distance = np.zeros(len(hidden), dtype=np.uint64), np.zeros(len(hidden))
         keys = [whole]
-        for centers in self.centers:
-            number, distance = nearest(hidden, centers)
+        for centers, squares in zip(self.centers, self.squares, strict=True):
+            number, distance = nearest(hidden, centers, squares)
             keys.append(number.astype(np.uint64))
         return Located(tuple(keys), distance)
+
+    @cached_property
+    def squares(self) -> tuple[FloatArray, ...]:
+        """Squared lengths of the centers of each level."""
+        return tuple(squared_lengths(centers) for centers in self.centers)
 
     def spread(self, located: Located) -> Spread:
         """What :meth:`predict` says, not written out."""
@@ -117,18 +123,28 @@ class SituationCounts:
         )
 
 
-def nearest(vectors: Vectors, centers: Vectors, block: int = 8192) -> tuple[IntArray, FloatArray]:
-    """``(number of the nearest center, Euclidean distance to it)`` of each row, shapes (n,), (n,)."""
-    squares = (centers.astype(np.float64) ** 2).sum(axis=1)
+def nearest(
+    vectors: Vectors, centers: Vectors, squares: FloatArray | None = None, block: int = 8192
+) -> tuple[IntArray, FloatArray]:
+    """``(number of the nearest center, Euclidean distance to it)`` of each row, shapes (n,), (n,).
+
+    ``squares``: squared lengths of the centers, for whoever has them: with few rows they take longer than all else.
+    """
+    squares = squared_lengths(centers) if squares is None else squares
     numbers, distances = [np.zeros(0, dtype=np.int64)], [np.zeros(0)]
     for first in range(0, len(vectors), block):
         rows = vectors[first : first + block]
         less = squares - (2.0 * rows) @ centers.T
         number = less.argmin(axis=1)
-        squared = less[np.arange(len(rows)), number] + (rows.astype(np.float64) ** 2).sum(axis=1)
+        squared = less[np.arange(len(rows)), number] + squared_lengths(rows)
         numbers.append(number)
         distances.append(np.sqrt(np.maximum(squared, 0.0)))
     return np.concatenate(numbers), np.concatenate(distances)
+
+
+def squared_lengths(vectors: Vectors) -> FloatArray:
+    """|v|^2 of each row, in float64, shape (n,)."""
+    return np.asarray((vectors.astype(np.float64) ** 2).sum(axis=1))
 
 
 def find_centers(sample: Vectors, n_clusters: int, seed: int) -> Vectors:
