@@ -76,6 +76,7 @@ def test_a_killed_run_goes_on_to_the_same_result(run_folder, imitators_folder, t
         (["--kl-budget", "-1"], "KL budget of -1.0 nats"),
         (["--kl-budget", "nan"], "KL budget of nan nats"),
         (["--asking", "sometimes"], "unknown asking 'sometimes'"),
+        (["--device", "abacus"], "no device 'abacus' here"),
     ],
 )
 def test_bad_options_are_one_sentence_and_leave_nothing(imitators_folder, tmp_path, words, expected):

@@ -101,6 +101,23 @@ def test_a_pre_trained_model_of_another_kind_with_its_own_tokenizer(demonstratio
     assert result.exit_code == 0, result.output
 
 
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["--frozen"], "say which with --model"),
+        (["--model", "m", "--frozen", "--adapters", "2"], "gets no adapters"),
+        (["--precision", "int3"], "unknown precision 'int3'; allowed are float32, bfloat16"),
+        (["--model", "m", "--precision", "bfloat16"], "add --frozen or --adapters"),
+        (["--device", "abacus"], "no device 'abacus' here"),
+    ],
+)
+def test_bad_ways_to_keep_a_model_are_one_sentence_and_leave_nothing(demonstrations_file, tmp_path, words, expected):
+    result = invoke(demonstrations_file, tmp_path / "out", *words)
+    assert result.exit_code == 2
+    assert expected in result.stderr
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_vocabulary_too_small_is_refused(demonstrations_file, tmp_path):
     result = invoke(demonstrations_file, tmp_path / "out", "--vocabulary", "100")
     assert result.exit_code == 2

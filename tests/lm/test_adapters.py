@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors import safe_open
 from torch.nn import functional
 
 from mightnt.dialogues import Message
@@ -202,6 +203,20 @@ def test_rows_of_new_tokens_are_fitted_and_no_other_weight_changes(tied, tmp_pat
         same = [torch.equal(a, b) for a, b in zip(weight, before[name], strict=True)]
         assert same == ([row not in new for row in range(8)] if name in tables else [True] * len(same)), name
     assert all(p.requires_grad and p.grad is None for p in network.parameters())
+    with safe_open(tmp_path / "rows.checkpoint", "pt") as file:
+        kept = {name for name in file.keys() if name.startswith("weight.")}  # noqa: SIM118 (no mapping)
+    assert kept == {f"weight.{name}" for name, _ in network.named_parameters() if name in tables}, (
+        "a checkpoint of a few rows is not one of a whole model"
+    )
+
+
+def test_rows_of_a_network_in_bfloat16_are_fitted_too(tmp_path):
+    network, encoded = trunk_of().to(torch.bfloat16), corpus()
+    before, first = copy.deepcopy(network.state_dict()), mean_loss(network, encoded)
+    fit_rows(network, encoded, [2, 3], replace(QUICK, steps=20), 0, checkpoint=tmp_path / "rows.checkpoint")
+    assert mean_loss(network, encoded) < first
+    changed = {name for name, weight in network.state_dict().items() if not torch.equal(weight, before[name])}
+    assert changed == {"model.embed_tokens.weight", "lm_head.weight"}
 
 
 def test_fresh_members_add_nothing():

@@ -6,7 +6,14 @@ import sys
 
 import pytest
 import torch
-from transformers import GPT2Config, GPT2LMHeadModel, MistralConfig, MistralForCausalLM
+from transformers import (
+    GPT2Config,
+    GPT2LMHeadModel,
+    MistralConfig,
+    MistralForCausalLM,
+    MixtralConfig,
+    MixtralForCausalLM,
+)
 
 from mightnt.dialogues import Message
 from mightnt.errors import ContractError, InputError
@@ -25,16 +32,18 @@ from mightnt.lm.tokens import encode, load_tokenizer, marks_of, train_bpe, with_
 
 SHAPE = NetworkShape(width=32, layers=2, heads=2, context=40)
 GPT2 = GPT2Config(vocab_size=20, n_positions=40, n_embd=32, n_layer=2, n_head=2, bos_token_id=0, eos_token_id=0)
-MISTRAL = MistralConfig(
-    vocab_size=20,
-    hidden_size=32,
-    intermediate_size=48,
-    num_hidden_layers=2,
-    num_attention_heads=4,
-    num_key_value_heads=2,
-    max_position_embeddings=40,
-    sliding_window=None,
-)
+SIZES = {
+    "vocab_size": 20,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 40,
+    "sliding_window": None,
+}
+MISTRAL = MistralConfig(**SIZES)
+MIXTRAL = MixtralConfig(**SIZES, num_local_experts=4, num_experts_per_tok=2)
 
 
 def spread(network):
@@ -58,6 +67,7 @@ MAKERS = {
     "hugging face": lambda: NetworkMember(plain(), hugging_face=True),
     "gpt2": lambda: NetworkMember(spread(GPT2LMHeadModel(GPT2))),
     "mistral": lambda: NetworkMember(spread(MistralForCausalLM(MISTRAL))),
+    "mixtral": lambda: NetworkMember(spread(MixtralForCausalLM(MIXTRAL))),
 }
 
 
@@ -187,6 +197,20 @@ def test_saving_and_loading_draw_no_progress_bars(tmp_path, capfd):
 def test_half_precision_is_loaded_as_float32(tmp_path):
     save_network(plain().to(torch.bfloat16), tmp_path)
     assert load_network(tmp_path).dtype == torch.float32
+    assert load_network(tmp_path, "bfloat16").dtype == torch.bfloat16
+    assert load_network(tmp_path, "as saved").dtype == torch.bfloat16
+    save_network(plain(), tmp_path)
+    assert load_network(tmp_path, "as saved").dtype == torch.float32
+
+
+def test_a_precision_or_device_that_is_not_there_is_one_sentence(tmp_path):
+    save_network(plain(), tmp_path)
+    with pytest.raises(InputError, match="unknown precision 'int3'; allowed are float32, bfloat16, as saved"):
+        load_network(tmp_path, "int3")
+    for device in ("abacus", "cuda:99", "meta"):
+        with pytest.raises(InputError, match=f"no device '{device}' here") as caught:
+            load_network(tmp_path, device=device)
+        assert "\n" not in str(caught.value)
 
 
 def test_a_folder_that_is_no_model_is_one_sentence(tmp_path):

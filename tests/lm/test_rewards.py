@@ -161,6 +161,13 @@ def test_folders_that_hold_no_classifier_are_refused(tmp_path):
             resolve_reward(f"hf:{tmp_path / name}")
 
 
+def test_loading_a_classifier_draws_no_progress_bars(tmp_path, capfd):
+    name = save_classifier(tmp_path, ["neg", "pos"])
+    capfd.readouterr()
+    resolve_reward(name)
+    assert capfd.readouterr() == ("", "")
+
+
 def test_pickled_weights_are_refused(tmp_path):
     name = save_classifier(tmp_path, ["neg", "pos"])
     model = DistilBertForSequenceClassification.from_pretrained(tmp_path)

@@ -17,16 +17,27 @@ from mightnt.desk.database import locked
 from mightnt.desk.speaking import Piece
 from mightnt.dialogues import Message, write_dialogues
 from mightnt.errors import InputError
+from mightnt.files import read_json, write_json
 from mightnt.lm import update
 from mightnt.lm.account import Account
 from mightnt.lm.actor import Stay
 from mightnt.lm.finetune import fingerprint
 from mightnt.lm.fitting import FitConfig, fit, learnable
+from mightnt.lm.imitate import ADAPTERS_LEARNING_RATE
 from mightnt.lm.imitators import ImitatorsConfig, calibrate, fit_suffix_counts, load_imitators, save_imitators
 from mightnt.lm.scenes import openings
 from mightnt.lm.speaker import PolicySpeaker
 from mightnt.lm.tokens import encode
-from mightnt.lm.update import learned, learned_from, losses, new_actions, sort_out, update_folder
+from mightnt.lm.update import (
+    first_fit,
+    gentler,
+    learned,
+    learned_from,
+    losses,
+    new_actions,
+    sort_out,
+    update_folder,
+)
 from mightnt.lm.windows import windows
 from mightnt.worlds.chat.corpus import demonstrations
 from tests.watchers import Quiet
@@ -149,7 +160,7 @@ def test_a_conversation_that_went_on_is_learnt_from_where_it_was_left(imitators)
 @pytest.fixture
 def folder(imitators, tmp_path):
     """A set on disk and a file of answers beside it."""
-    save_imitators(imitators, tmp_path / "set", {"model": ""}, 0)
+    save_imitators(imitators, tmp_path / "set", {"model": "somewhere"}, 0)
     write_dialogues(tmp_path / "answers.jsonl", ANSWERS)
     return tmp_path / "set"
 
@@ -178,6 +189,24 @@ def test_a_set_that_passes_takes_the_place_of_the_old_one(folder, imitators):
     assert not torch.equal(old_weights, new_weights)
     with pytest.raises(InputError, match="not learnt before"):
         update_folder(folder, answers, 0, Quiet())
+    made = read_json(folder / "imitators.json")["provenance"]["config"]
+    assert made == {"model": "somewhere", "update": {"answers": str(answers), "steps": 30, "seed": 0}}
+
+
+def test_an_update_goes_on_at_the_rate_of_what_it_goes_on_from():
+    rates = [first_fit(made, 500).learning_rate for made in ({}, {"model": "m"}, {"model": "m", "adapters": 2})]
+    assert rates == [FitConfig().learning_rate, 1e-4, ADAPTERS_LEARNING_RATE]
+    assert gentler(first_fit({"model": "m"}, 500), 500, 7).learning_rate == pytest.approx(update.GENTLER * 1e-4)
+
+
+def test_a_frozen_model_is_not_fitted_on(folder):
+    kept = read_json(folder / "imitators.json")
+    kept["provenance"]["config"]["frozen"] = True
+    write_json(folder / "imitators.json", kept)
+    before = everything(folder)
+    with pytest.raises(InputError, match="kept frozen"):
+        update_folder(folder, folder.parent / "answers.jsonl", 0, Quiet(), steps=1)
+    assert everything(folder) == before
 
 
 def test_the_set_before_the_last_update_is_kept_and_no_more(folder, imitators, monkeypatch):

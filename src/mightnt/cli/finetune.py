@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from mightnt.cli.options import Json, Out, Resume, Seed, print_json, progress
+from mightnt.cli.options import Device, Json, Out, Resume, Seed, print_json, progress
 
 
 def finetune(
@@ -32,6 +32,7 @@ def finetune(
     evaluation_episodes: Annotated[
         int, typer.Option("--evaluation-episodes", min=2, help="Fresh episodes to measure.")
     ] = 250,
+    device: Device = "cpu",
     seed: Seed = 0,
     resume: Resume = False,
     json: Json = False,
@@ -43,7 +44,7 @@ def finetune(
         base, kl_budget, reward, asking, turns, turn_tokens, iterations, episodes, evaluation_episodes
     )
     with progress() as watcher:
-        record = finetune_folder(imitators, out, config, seed, watcher, resume)
+        record = finetune_folder(imitators, out, config, seed, watcher, resume, device)
     if json:
         print_json(record)
         return

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from mightnt.cli.options import Json, Out, Resume, Seed, print_json, progress
+from mightnt.cli.options import Device, Json, Out, Resume, Seed, print_json, progress
 from mightnt.errors import InputError
 
 
@@ -31,10 +31,17 @@ def imitate(
     shared_layers: Annotated[
         int, typer.Option("--shared-layers", min=0, help="Layers, from below, without adapters: run once for all.")
     ] = 0,
+    frozen: Annotated[
+        bool, typer.Option("--frozen", help="Keep --model as it is; learn only the marks that are new to it.")
+    ] = False,
+    precision: Annotated[
+        str, typer.Option("--precision", help="Of --model's weights: float32, or bfloat16 (--frozen, --adapters).")
+    ] = "float32",
     update: Annotated[
         bool,
         typer.Option("--update", help="DEMOS.jsonl holds answers: fit the imitators in --out on, if that is no loss."),
     ] = False,
+    device: Device = "cpu",
     seed: Seed = 0,
     resume: Resume = False,
     json: Json = False,
@@ -43,14 +50,14 @@ def imitate(
     from mightnt.lm.imitate import ImitateConfig, imitate_file
 
     if update:
-        shape = (networks, vocabulary, width, adapters, rank, shared_layers)
-        if model or pretrain_on or resume or shape != (2, 1000, 128, 0, 8, 0):
+        shape = (networks, vocabulary, width, adapters, rank, shared_layers, frozen, precision, device)
+        if model or pretrain_on or resume or shape != (2, 1000, 128, 0, 8, 0, False, "float32", "cpu"):
             raise InputError("--update takes --steps and --seed only; the rest is as in the imitators there")
         update_imitators(demonstrations, out, steps, seed, json)
         return
-    config = ImitateConfig(model, networks, steps, vocabulary, width, adapters, rank, shared_layers)
+    config = ImitateConfig(model, networks, steps, vocabulary, width, adapters, rank, shared_layers, frozen, precision)
     with progress() as watcher:
-        imitators = imitate_file(demonstrations, out, config, seed, watcher, pretrain_on=pretrain_on, resume=resume)
+        imitators = imitate_file(demonstrations, out, config, seed, watcher, pretrain_on, resume, device)
     if json:
         print_json(imitators.summary)
     else:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout, and nothing else there.")]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Fixes every random choice.")]
 Out = Annotated[Path, typer.Option("--out", help="The folder to write to; it is made if need be.", file_okay=False)]
+Device = Annotated[str, typer.Option("--device", help="Where the networks are: cpu, or a GPU as torch calls it, cuda.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on where an earlier run into the same folder stopped.")]
 
 

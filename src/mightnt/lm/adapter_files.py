@@ -266,9 +266,9 @@ def save_networks(networks: Sequence[Network], folder: Path, tokenizer: FastToke
     save_adapters(together([member.adapter for member in adapted]), folder / "adapters", trunk, tokenizer)
 
 
-def load_networks(folder: Path, n: int, tokenizer: FastTokenizer) -> tuple[Network, ...]:
-    """What :func:`save_networks` wrote."""
+def load_networks(folder: Path, n: int, tokenizer: FastTokenizer, device: str = "cpu") -> tuple[Network, ...]:
+    """What :func:`save_networks` wrote, in the precision that it had."""
     if not (folder / "adapters").is_dir():
-        return tuple(load_network(folder / f"network-{i}") for i in range(n))
-    trunk = load_network(folder / "trunk")
+        return tuple(load_network(folder / f"network-{i}", "as saved", device) for i in range(n))
+    trunk = load_network(folder / "trunk", "as saved", device)
     return load_adapters(folder / "adapters", trunk, tokenizer).networks(trunk)

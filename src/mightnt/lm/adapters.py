@@ -334,7 +334,10 @@ def fit_rows(
     learn = torch.zeros(layers[0].num_embeddings, 1, device=network.device)
     learn[list(tokens)] = 1.0
     with frozen(network):
-        hooks = [table.requires_grad_(True).register_hook(lambda gradient: gradient * learn) for table in tables]
+        hooks = [
+            table.requires_grad_(True).register_hook(lambda gradient: gradient * learn.to(gradient.dtype))
+            for table in tables
+        ]
         try:
             return fit(network, encoded, replace(config, weight_decay=0.0), seed, on_step, None, checkpoint)
         finally:

@@ -51,17 +51,24 @@ class FinetuneConfig:
 
 
 def finetune_folder(
-    folder: Path, out: Path, config: FinetuneConfig, seed: int, watcher: Watcher, resume: bool = False
+    folder: Path,
+    out: Path,
+    config: FinetuneConfig,
+    seed: int,
+    watcher: Watcher,
+    resume: bool = False,
+    device: str = "cpu",
 ) -> dict[str, Any]:
     """Run and write ``out/run.json``; returns its content. Kept every iteration, so a killed run goes on with ``resume``.
 
-    The demonstrator is nobody the program knows: KL to it is not measured, and turns in which the policy asks are answered, in
-    these simulated episodes, by the first network as a stand-in. The record says so.
+    The first network plays the user. The demonstrator is nobody the program knows: KL to it is not measured, and turns in
+    which the policy asks are answered, in these simulated episodes, by the first network as a stand-in. The record says so.
+    ``device`` is where the networks are; all else is on the CPU.
     """
     everything = {"imitators": str(folder), "seed": seed, **asdict(config)}
     if not resume and ((out / "run.json").exists() or (out / CHECKPOINT).exists()):
         raise InputError(f"{out}: holds an earlier run; continue it with --resume or choose another --out")
-    imitators = load_imitators(folder)
+    imitators = load_imitators(folder, device)
     scene = scene_for(imitators, config)
     if resume and (out / "run.json").exists():
         return finished(out, everything)
@@ -84,6 +91,8 @@ def finetune_folder(
         "answered_by": "nobody (no asking)"
         if config.base in ("none", "single", "mixture")
         else "a stand-in, the first network",
+        "user_played_by": "the first network",
+        "device": device,
         "provenance": provenance(seed, everything),
     }
     write_json(out / "run.json", record)

@@ -252,15 +252,21 @@ def fingerprint(network: Network, encoded: EncodedDialogues, config: FitConfig, 
     """Which fit this is: configuration, seed, and checksums of the data and of the weights it begins with."""
     weights = 0
     for parameter in network.parameters():
-        weights = zlib.crc32(parameter.detach().cpu().contiguous().numpy().data, weights)
+        plain = parameter.detach().cpu().contiguous().reshape(-1).view(torch.uint8)  # numpy knows no bfloat16
+        weights = zlib.crc32(plain.numpy().data, weights)
     data = zlib.crc32(encoded.starts.data, zlib.crc32(encoded.tokens.data))
     data = data if encoded.is_begun is None else zlib.crc32(encoded.is_begun.data, data)
     return f"{config} seed={seed} data={data:08x} weights={weights:08x}"
 
 
+def learning(network: Network) -> list[tuple[str, Tensor]]:
+    """The parameters that a fit changes, by name: a checkpoint holds no others."""
+    return [(name, parameter) for name, parameter in network.named_parameters() if parameter.requires_grad]
+
+
 def save_checkpoint(path: Path, network: Network, optimizer: torch.optim.Optimizer, progress: Progress) -> None:
     """Write weights, optimizer state and progress as one safetensors file, whole or not at all."""
-    tensors = {f"weight.{name}": p.detach().contiguous() for name, p in network.named_parameters()}
+    tensors = {f"weight.{name}": p.detach().contiguous() for name, p in learning(network)}
     for index, state in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{key}": value for key, value in state.items()}
     try:
@@ -281,7 +287,7 @@ def load_checkpoint(path: Path, network: Network, optimizer: torch.optim.Optimiz
     if progress.fingerprint != expected:
         raise InputError(f"{path}: belongs to a fit of other data, settings, seed or network; delete it to begin anew")
     with torch.no_grad():
-        for name, parameter in network.named_parameters():
+        for name, parameter in learning(network):
             parameter.copy_(tensors[f"weight.{name}"])
     state: dict[int, dict[str, Tensor]] = {}
     for key, tensor in tensors.items():

@@ -22,7 +22,7 @@ from mightnt.lm.imitators import (
     load_imitators,
     save_imitators,
 )
-from mightnt.lm.networks import Network, NetworkShape, build_network, load_network, resize_for
+from mightnt.lm.networks import Network, NetworkShape, build_network, check_device, load_network, resize_for
 from mightnt.lm.tokens import MARKS, FastTokenizer, encode, load_tokenizer, train_bpe, with_marks
 from mightnt.watching import Watcher
 
@@ -54,6 +54,10 @@ class ImitateConfig:
     """Of an adapter."""
     shared_layers: int = 0
     """Layers of the model, from below, that get no adapter and are run once for all."""
+    frozen: bool = False
+    """The pre-trained model as it is, as the one network; only the marks that are new to it are learnt."""
+    precision: str = "float32"
+    """What the weights of a pre-trained model are kept in; ``bfloat16`` where they do not change."""
 
     def __post_init__(self) -> None:
         if self.networks < 1 or self.steps < 0:
@@ -62,6 +66,12 @@ class ImitateConfig:
             raise InputError("adapters are put on a pre-trained model; say which with --model")
         if not self.adapters and (self.rank, self.shared_layers) != (8, 0):
             raise InputError("a rank and shared layers are those of adapters; say how many with --adapters")
+        if self.frozen and (not self.model or self.adapters):
+            raise InputError("frozen is a pre-trained model that gets no adapters; say which with --model")
+        if self.precision not in ("float32", "bfloat16"):
+            raise InputError(f"unknown precision {self.precision!r}; allowed are float32, bfloat16")
+        if self.precision != "float32" and not (self.frozen or self.adapters):
+            raise InputError(f"{self.precision} is too coarse to fit a whole network in; add --frozen or --adapters")
         AdapterShape(self.rank, self.shared_layers)
 
 
@@ -73,8 +83,9 @@ def imitate_file(
     watcher: Watcher,
     pretrain_on: Path | None = None,
     resume: bool = False,
+    device: str = "cpu",
 ) -> Imitators:
-    """Fit, calibrate and save; a killed fit goes on with ``resume`` from its last checkpoint.
+    """Fit, calibrate and save; a killed fit goes on with ``resume`` from its last checkpoint. Networks are on ``device``.
 
     Errors: :class:`~mightnt.errors.InputError` for anything wrong with the files, the model or the numbers; a folder that
     holds imitators already is left alone.
@@ -91,16 +102,17 @@ def imitate_file(
     settings = ImitatorsConfig()
     fitted, held_out = split_dialogues(demonstrations, settings.held_out_fraction, seed)
     if (out / "imitators.json").exists():
-        return finished(out, everything)
+        return finished(out, everything, device)
     if not resume:
         for leftover in out.glob("*.checkpoint"):
             leftover.unlink()
     tokenizer = tokenizer_for(config, [*fitted, *others])
     networks: Sequence[Network] = (
-        fitted_adapters(config, tokenizer, fitted, out, seed, watcher)
-        if config.adapters
+        on_one_model(config, tokenizer, fitted, out, seed, watcher, device)
+        if config.frozen or config.adapters
         else [
-            fitted_network(config, tokenizer, fitted, others, out, seed + i, i, watcher) for i in range(config.networks)
+            fitted_network(config, tokenizer, fitted, others, out, seed + i, i, watcher, device)
+            for i in range(config.networks)
         ]
     )
     watcher.began("calibration")
@@ -114,11 +126,11 @@ def imitate_file(
     return imitators
 
 
-def finished(out: Path, config: dict[str, Any]) -> Imitators:
+def finished(out: Path, config: dict[str, Any], device: str) -> Imitators:
     """The imitators that are whole already, if they are these."""
     if read_json(out / "imitators.json")["provenance"]["config"] != plain(config):
         raise InputError(f"{out}: holds imitators of another configuration; choose another --out")
-    return load_imitators(out)
+    return load_imitators(out, device)
 
 
 def fit_config(config: ImitateConfig, n_dialogues: int) -> FitConfig:
@@ -146,9 +158,10 @@ def fitted_network(
     seed: int,
     i: int,
     watcher: Watcher,
+    device: str,
 ) -> Network:
     """One network: made or loaded, taught by others if there are any, then fitted to the demonstrations."""
-    network = new_network(config, tokenizer, seed)
+    network = new_network(config, tokenizer, seed, device)
     out.mkdir(parents=True, exist_ok=True)
     for name, dialogues in ((f"network-{i}-others", others), (f"network-{i}", fitted)):
         if not dialogues:
@@ -167,12 +180,19 @@ def fitted_network(
     return network
 
 
-def fitted_adapters(
-    config: ImitateConfig, tokenizer: FastTokenizer, fitted: list[Dialogue], out: Path, seed: int, watcher: Watcher
+def on_one_model(
+    config: ImitateConfig,
+    tokenizer: FastTokenizer,
+    fitted: list[Dialogue],
+    out: Path,
+    seed: int,
+    watcher: Watcher,
+    device: str,
 ) -> Sequence[Network]:
-    """Adapters on one pre-trained model, after the marks that are new to it have been given a meaning for all of them."""
-    network, encoded = new_network(config, tokenizer, seed), encode(tokenizer, fitted)
-    matrices_of(network, config.shared_layers)  # refused, if need be, before anything is fitted
+    """One pre-trained model as it is, or adapters on it, after the marks that are new to it have been given a meaning."""
+    network, encoded = new_network(config, tokenizer, seed, device), encode(tokenizer, fitted)
+    if config.adapters:
+        matrices_of(network, config.shared_layers)  # refused, if need be, before anything is fitted
     known = load_tokenizer(config.model).get_vocab()
     new = [tokenizer.convert_tokens_to_ids(mark) for mark in MARKS if mark not in known]
     fitting = replace(fit_config(config, len(fitted)), learning_rate=ADAPTERS_LEARNING_RATE)
@@ -180,6 +200,8 @@ def fitted_adapters(
     if new:
         with watched(watcher, "marks", fitting.steps) as on_step:
             fit_rows(network, encoded, new, fitting, seed, on_step, out / "marks.checkpoint")
+    if config.frozen:
+        return [network]
     with watched(watcher, "adapters", fitting.steps) as on_step:
         shape = AdapterShape(config.rank, config.shared_layers)
         place = out / "adapters.checkpoint"
@@ -195,12 +217,13 @@ def watched(watcher: Watcher, name: str, steps: int) -> Iterator[OnStep]:
     watcher.ended(name, reused=False)
 
 
-def new_network(config: ImitateConfig, tokenizer: FastTokenizer, seed: int) -> Network:
+def new_network(config: ImitateConfig, tokenizer: FastTokenizer, seed: int, device: str) -> Network:
     """A network that has not seen the demonstrations."""
     if not config.model:
+        check_device(device)
         shape = NetworkShape(width=config.width, layers=3, context=512)
-        return build_network(shape, len(tokenizer), seed)
-    network = load_network(config.model)
+        return build_network(shape, len(tokenizer), seed).to(device)
+    network = load_network(config.model, config.precision, device)
     resize_for(network, tokenizer)
     return network
 

@@ -265,7 +265,8 @@ def closed_on(
 @torch.no_grad()
 def spoken(network: PreTrainedModel, hidden: Vectors, is_action: NDArray[np.bool_]) -> FloatArray:
     """The network's probabilities of the next action from its last hidden states, shape (n, tokens)."""
-    logits = network.get_output_embeddings()(torch.from_numpy(hidden).to(network.device)).cpu()
+    head = network.get_output_embeddings()
+    logits = head(torch.from_numpy(hidden).to(network.device, head.weight.dtype)).float().cpu()
     return over_actions(logits, torch.from_numpy(is_action)).exp().numpy()
 
 
@@ -375,8 +376,8 @@ def save_imitators(imitators: Imitators, folder: Path, config: dict[str, Any], s
     )
 
 
-def load_imitators(folder: Path) -> Imitators:
-    """What ``save_imitators`` wrote; a folder that holds no finished set is one clear sentence.
+def load_imitators(folder: Path, device: str = "cpu") -> Imitators:
+    """What ``save_imitators`` wrote, its networks on this device; a folder that holds no finished set is one clear sentence.
 
     A set that was updated (``lm.update``) lies in the folder inside that its ``imitators.json`` names as ``at``.
     """
@@ -398,7 +399,7 @@ def load_imitators(folder: Path) -> Imitators:
     situations = load_arrays(place / "situations.safetensors")
     return Imitators(
         tokenizer=tokenizer,
-        networks=load_networks(place, kept["n_networks"], tokenizer),
+        networks=load_networks(place, kept["n_networks"], tokenizer, device),
         counts=counts,
         support=Support(**kept["support"]),
         log_weights=tuple(kept["log_weights"]),

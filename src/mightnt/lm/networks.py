@@ -2,7 +2,8 @@
 
 Any Hugging Face causal language model can be a member. Reading token by token, where a run spends its time, has a path of
 its own for plain Llama networks (the kind made here; see :mod:`mightnt.lm.llama`). The Hugging Face forward pass serves
-every other network and is the oracle of that path. Everything is float32, and dropout is off everywhere.
+every other network and is the oracle of that path. Dropout is off everywhere. Networks are float32 on the CPU; a large
+pre-trained one may be kept in bfloat16 and on a GPU: what is read from it comes to the CPU, in float32.
 """
 
 from __future__ import annotations
@@ -24,6 +25,9 @@ from mightnt.lm.llama import LlamaReader, is_plain_llama
 from mightnt.lm.scoring import Network as Network
 from mightnt.lm.scoring import check_length, context_tokens
 from mightnt.lm.tokens import FastTokenizer, first_line, is_local, moving_into, save_tokenizer
+
+PRECISIONS: dict[str, Any] = {"float32": torch.float32, "bfloat16": torch.bfloat16, "as saved": "auto"}
+"""What weights can be kept in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,12 +75,21 @@ def build_network(shape: NetworkShape, vocabulary_size: int, seed: int) -> Netwo
         return LlamaForCausalLM(config).eval()
 
 
-def load_network(path_or_name: Path | str) -> Network:
-    """The causal language model in a folder (nothing is downloaded then) or of that published name, in float32.
+def load_network(path_or_name: Path | str, precision: str = "float32", device: str = "cpu") -> Network:
+    """The causal language model in a folder (nothing is downloaded then) or of that published name.
 
     Weights are read from safetensors only, and code that comes with a model is never run.
-    Errors: :class:`~mightnt.errors.InputError` for a folder that holds no such model, or one with weights missing.
+
+    Args:
+        precision: of the weights; see ``PRECISIONS``.
+        device: where it is put, as torch calls it. Read on the CPU first, so they must fit there too.
+
+    Errors: :class:`~mightnt.errors.InputError` for a folder that holds no such model, or one with weights missing; an unknown
+    precision; a device that is not at hand.
     """
+    if precision not in PRECISIONS:
+        raise InputError(f"unknown precision {precision!r}; allowed are {', '.join(PRECISIONS)}")
+    check_device(device)
     local = is_local(path_or_name)
     try:
         with no_progress_bars():
@@ -85,7 +98,7 @@ def load_network(path_or_name: Path | str) -> Network:
                 local_files_only=local,
                 use_safetensors=True,
                 trust_remote_code=False,
-                dtype=torch.float32,
+                dtype=PRECISIONS[precision],
                 output_loading_info=True,
             )
     except Exception as error:  # transformers raises many kinds; to the user they are one
@@ -94,7 +107,15 @@ def load_network(path_or_name: Path | str) -> Network:
     missing = sorted(report["missing_keys"]) + sorted(str(key) for key in report["mismatched_keys"])
     if missing:
         raise InputError(f"{path_or_name}: weights are missing or of another shape: {', '.join(missing[:3])}")
-    return network.eval()
+    return network.eval().to(device)
+
+
+def check_device(device: str) -> None:
+    """Refuse a device that torch does not know, that this machine does not have, or that keeps no numbers."""
+    try:
+        torch.zeros(1, device=device).cpu()
+    except Exception as error:  # RuntimeError, AssertionError, ... by device
+        raise InputError(f"no device {device!r} here ({first_line(error)}); cpu is always there") from error
 
 
 @contextlib.contextmanager
@@ -163,7 +184,8 @@ class HuggingFaceReader:
             output_hidden_states=True,
             logits_to_keep=1,
         )
-        return output.logits[:, -1].float().log_softmax(dim=-1), output.hidden_states[-1][:, -1]
+        log_probs = output.logits[:, -1].float().log_softmax(dim=-1)
+        return log_probs.cpu(), output.hidden_states[-1][:, -1].float().cpu()
 
 
 @dataclass(frozen=True, slots=True, eq=False)

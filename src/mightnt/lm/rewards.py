@@ -18,6 +18,7 @@ from typing import Any, Protocol
 import torch
 
 from mightnt.errors import InputError
+from mightnt.lm.networks import no_progress_bars
 
 ALLOWED = "sentiment, hf:NAME_OR_PATH (a Hugging Face classifier) or module:function (your own)"
 EMPTY_REPLY_SCORE = 0.5
@@ -120,10 +121,11 @@ def classifier(name_or_path: str) -> Reward:
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
     try:
-        tokenizer = AutoTokenizer.from_pretrained(name_or_path, trust_remote_code=False)
-        model, loading = AutoModelForSequenceClassification.from_pretrained(
-            name_or_path, use_safetensors=True, trust_remote_code=False, output_loading_info=True
-        )
+        with no_progress_bars():
+            tokenizer = AutoTokenizer.from_pretrained(name_or_path, trust_remote_code=False)
+            model, loading = AutoModelForSequenceClassification.from_pretrained(
+                name_or_path, use_safetensors=True, trust_remote_code=False, output_loading_info=True
+            )
     except Exception as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise InputError(f"hf:{name_or_path} cannot be loaded as a sequence classifier ({reason})") from error

@@ -16,7 +16,7 @@ import contextlib
 import copy
 import shutil
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ from mightnt.files import read_json, write_json
 from mightnt.lm.calibration import moved_log_weights
 from mightnt.lm.finetune import fingerprint
 from mightnt.lm.fitting import Batches, FitConfig, fit, make_optimizer, update
-from mightnt.lm.imitate import PASSES, ImitateConfig, fit_config, warnings
+from mightnt.lm.imitate import ADAPTERS_LEARNING_RATE, PASSES, ImitateConfig, fit_config, warnings
 from mightnt.lm.imitators import (
     Imitators,
     ImitatorsConfig,
@@ -237,7 +237,12 @@ def update_alone(folder: Path, answers: Path, seed: int, watcher: Watcher, steps
     found = sort_out(old, answers_learned(folder), given)
     if not found.fresh:
         raise InputError(f"{answers}: holds no answer to learn from that was not learnt before; nothing was changed")
-    new = fitted_on(old, found, str(kept["provenance"]["config"].get("model", "")), seed, watcher, steps)
+    made = kept["provenance"]["config"]
+    if made.get("frozen"):
+        raise InputError(
+            f"{folder}: its model is kept frozen, and an update would fit it; imitate again with all answers"
+        )
+    new = fitted_on(old, found, made, seed, watcher, steps)
     members, why = compare(old, new, found.checking)
     record = {
         "passed": not why,
@@ -248,12 +253,17 @@ def update_alone(folder: Path, answers: Path, seed: int, watcher: Watcher, steps
         "summary": new.summary,
     }
     if not why:
-        put_in_place(new, folder, found, {"answers": str(answers), "steps": steps, "seed": seed}, seed)
+        update = {"answers": str(answers), "steps": steps, "seed": seed}
+        put_in_place(new, folder, found, {**made, "update": update}, seed)
     return record
 
 
-def fitted_on(old: Imitators, found: Sorted, model: str, seed: int, watcher: Watcher, steps: int) -> Imitators:
+def fitted_on(
+    old: Imitators, found: Sorted, made: Mapping[str, Any], seed: int, watcher: Watcher, steps: int
+) -> Imitators:
     """Copies of the networks fitted to the new answers and as many old demonstrations; counts of all; calibrated anew.
+
+    ``made``: the configuration that the set was made with.
 
     Every pass over the answers has other old demonstrations beside them, so that none is learnt by heart.
     """
@@ -261,7 +271,7 @@ def fitted_on(old: Imitators, found: Sorted, model: str, seed: int, watcher: Wat
     again = drawn_evenly(old.fitted, PASSES * min(len(old.fitted), max(len(answers), LEAST_AGAIN)), rng)
     corpus = encode(old.tokenizer, [*answers * PASSES, *again])
     a_pass = corpus.n_dialogues // PASSES
-    config = gentler(fit_config(ImitateConfig(model=model), a_pass), a_pass, steps)
+    config = gentler(first_fit(made, a_pass), a_pass, steps)
     networks = []
     for i, network in enumerate(old.networks):
         name = f"network-{i}"
@@ -280,6 +290,12 @@ def drawn_evenly(dialogues: Sequence[Dialogue], n: int, rng: np.random.Generator
     """``n`` of them in random order, none twice before all came once."""
     order = [i for _ in range(-(-n // len(dialogues))) for i in rng.permutation(len(dialogues))]
     return [dialogues[i] for i in order[:n]]
+
+
+def first_fit(made: Mapping[str, Any], n_dialogues: int) -> FitConfig:
+    """How a set of this configuration was fitted first: from scratch, a whole pre-trained model, or adapters on one."""
+    first = fit_config(ImitateConfig(model=str(made.get("model", ""))), n_dialogues)
+    return replace(first, learning_rate=ADAPTERS_LEARNING_RATE) if made.get("adapters") else first
 
 
 def gentler(first: FitConfig, n_dialogues: int, steps: int) -> FitConfig:
