@@ -3,11 +3,14 @@
 Same network, prompt, reward, number of episodes and of new tokens, one process, one thread. A step of the trainer, then one of
 ours, and so on; each pair has a ratio, the pair with the middle ratio is shown and the range is named. Processor time.
 
+Compared with as many updates a step: one (TRL's default) and eight (ours: four passes, two minibatches), and, for whoever
+changes nothing, each at its own default.
+
 What each does that the other does not. TRL trains the network's own weights (or adapters in it): that takes a backward pass
-through the network, a pass for the log-probabilities of the policy that played and one for the reference; one update a step.
-Ours keeps the network frozen and trains a small actor over its hidden states: one forward pass a token, in the rollout. It
-knows the KL to the base over the whole vocabulary at every token, exactly, keeps a hard budget with it, and makes eight
-updates a step (four passes, two minibatches). TRL sees the KL at the sampled tokens only, as a penalty.
+through the network, a pass for the log-probabilities of the policy that played and one for the reference. Ours keeps the
+network frozen and trains a small actor over its hidden states: one forward pass a token, in the rollout. It knows the KL to
+the base over the whole vocabulary at every token, exactly, and keeps a hard budget with it. TRL sees the KL at the sampled
+tokens only, as a penalty.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ import time
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import datasets
@@ -47,6 +51,22 @@ GOAL = "goal 1.5"
 
 
 @dataclass(frozen=True)
+class Updates:
+    """How the episodes of a step are learnt from."""
+
+    passes: int
+    minibatches: int
+
+    def __int__(self) -> int:
+        return self.passes * self.minibatches
+
+
+ONE, EIGHT = Updates(1, 1), Updates(ProtectConfig().passes, ProtectConfig().minibatches)
+COMPARED = ((ONE, ONE, "one update each"), (EIGHT, EIGHT, "eight updates each"), (EIGHT, ONE, "defaults: eight, one"))
+"""``(our updates, the trainer's, in words)``."""
+
+
+@dataclass(frozen=True)
 class Size:
     """What is trained, on how much."""
 
@@ -63,7 +83,7 @@ class Size:
 
 SIZES = (
     Size("128 wide, 4 layers, 4,096 words", NetworkShape(128, 4, 4, 128), 4096, 32, 48, pairs=5),
-    Size("512 wide, 4 layers, 32,000 words", NetworkShape(512, 4, 8, 128), 32_000, 16, 24, pairs=3),
+    Size("768 wide, 12 layers, 32,000 words", NetworkShape(768, 12, 12, 128), 32_000, 16, 24, pairs=3),
 )
 
 
@@ -112,16 +132,17 @@ class Ours:
         actor = Actor(size.shape.width, size.vocabulary, account)
         members = Members([NetworkMember(network)], is_action)
         self.cast = Cast(members, Single(), account, actor, OneTurn(size.new_tokens), MARKS)
-        self.size, self.config = size, ProtectConfig(episodes=size.episodes)
-        self.training, self.steps = Training.fresh(actor, self.config), 0
+        self.size, self.steps = size, 0
+        self.training = Training.fresh(actor, ProtectConfig())
 
-    def step(self) -> None:
+    def step(self, updates: Updates) -> None:
         """One iteration."""
+        config = ProtectConfig(passes=updates.passes, minibatches=updates.minibatches)
         self.steps += 1
         episodes = play_episodes(self.cast, self.size.episodes, seed=self.steps)
         assert len(episodes.decisions.row) == self.size.episodes * self.size.new_tokens
         assert float(episodes.spent_nats.max()) <= BUDGET_NATS + 1e-6
-        learn(self.training, episodes.decisions, self.config, seed=self.steps)
+        learn(self.training, episodes.decisions, config, seed=self.steps)
 
 
 def vars_of(marks: Marks) -> tuple[int, ...]:
@@ -130,20 +151,25 @@ def vars_of(marks: Marks) -> tuple[int, ...]:
 
 
 class Turns(TrainerCallback):
-    """Times every step of the trainer, then lets ours make one: pairs of processor seconds, the first of which is warm-up."""
+    """Times every generation of the trainer with all its updates, then lets ours make a step: pairs of processor seconds,
+    the first of which is warm-up."""
 
-    def __init__(self, ours: Callable[[], None]) -> None:
-        self.ours, self.pairs = ours, list[tuple[float, float]]()
+    def __init__(self, ours: Callable[[], None], updates: int) -> None:
+        self.ours, self.updates, self.pairs = ours, updates, list[tuple[float, float]]()
+        self.seconds, self.done = 0.0, 0
 
     def on_step_begin(self, *_: Any, **__: Any) -> None:
         """The trainer's turn."""
         self.started = time.process_time()
 
     def on_step_end(self, *_: Any, **__: Any) -> None:
-        """Ours."""
-        theirs = time.process_time() - self.started
-        [ours] = seconds_of(self.ours)
-        self.pairs.append((ours, theirs))
+        """Ours, after its last update."""
+        self.seconds += time.process_time() - self.started
+        self.done += 1
+        if self.done % self.updates == 0:
+            [ours] = seconds_of(self.ours)
+            self.pairs.append((ours, self.seconds))
+            self.seconds = 0.0
 
 
 def seconds_of(*calls: Callable[[], object]) -> list[float]:
@@ -164,7 +190,7 @@ def tokenizer(vocabulary: int) -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=inner, pad_token="<pad>", eos_token="<end>", padding_side="left")
 
 
-def trainer(size: Size, folder: str, lora: bool, callback: TrainerCallback) -> Any:
+def trainer(size: Size, folder: str, lora: bool, updates: Updates, callback: TrainerCallback) -> Any:
     """TRL's RLOO on the saved network: defaults, but no gradient checkpointing (which would cost it a forward pass more)."""
     words = tokenizer(size.vocabulary)
     made = trl.RLOOTrainer(
@@ -172,8 +198,10 @@ def trainer(size: Size, folder: str, lora: bool, callback: TrainerCallback) -> A
         lambda completion_ids, **_: worth(completion_ids),
         trl.RLOOConfig(
             tempfile.mkdtemp(),
-            max_steps=1 + size.pairs,
-            per_device_train_batch_size=size.episodes,
+            max_steps=(1 + size.pairs) * int(updates),
+            per_device_train_batch_size=size.episodes // updates.minibatches,
+            steps_per_generation=updates.minibatches,
+            num_iterations=updates.passes,
             max_completion_length=size.new_tokens,
             learning_rate=1e-5,
             gradient_checkpointing=False,
@@ -234,24 +262,23 @@ def of_size(size: Size) -> list[Line]:
     network, folder = build_network(size.shape, size.vocabulary, 0), tempfile.mkdtemp()
     network.save_pretrained(folder)
     ours, tokens = Ours(size, network), size.episodes * size.new_tokens
-    found, lines = {}, []
-    for kind in ("all weights", "LoRA of rank 16"):
-        turns = Turns(ours.step)
-        made = trainer(size, folder, kind != "all weights", turns)
-        made.train()
-        found[kind] = turns.pairs[1:]
-        lines.append(beside(f"step, {size.name}", found[kind], tokens, f"TRL RLOO, {kind} ({GOAL})"))
+    lines, seconds = list[Line](), 0.0
+    for mine, theirs, words in COMPARED:
+        for kind in ("all weights", "LoRA of rank 16"):
+            turns = Turns(partial(ours.step, mine), int(theirs))
+            made = trainer(size, folder, kind != "all weights", theirs, turns)
+            made.train()
+            seconds = sorted(own for own, _ in turns.pairs[1:])[size.pairs // 2]
+            lines.append(beside(f"step, {words}, {size.name}", turns.pairs[1:], tokens, f"TRL RLOO, {kind} ({GOAL})"))
     play = generating(size, network, made.generation_config)
     seconds_of(play)
-    whole = [(mine, theirs) for mine, theirs in (seconds_of(ours.step, play) for _ in range(size.pairs))]
-    lines.append(beside(f"step, {size.name}", whole, tokens, "transformers generate alone, frozen network"))
 
     def rollout() -> None:
         play_episodes(ours.cast, size.episodes, seed=0)
 
     alone = [(mine, theirs) for mine, theirs in (seconds_of(rollout, play) for _ in range(size.pairs))]
     lines.append(beside(f"rollout, {size.name}", alone, tokens, "transformers generate alone, frozen network"))
-    return [*lines, ceiling(size, network, sorted(mine for mine, _ in found["all weights"])[size.pairs // 2])]
+    return [*lines, ceiling(size, network, seconds)]
 
 
 def lines() -> list[Line]:

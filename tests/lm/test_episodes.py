@@ -291,6 +291,16 @@ def test_draws_have_the_given_probabilities():
     assert (torch.bincount(drawn, minlength=4) / 20_000).tolist() == pytest.approx(p.tolist(), abs=0.015)
 
 
+@pytest.mark.parametrize("number", [0.0, 0.2, 1 - 2**-53])
+def test_what_has_no_probability_is_never_drawn(number, monkeypatch):
+    """At both ends of the dice, on the edge between two symbols, and where rounding leaves the sums below or above 1."""
+    monkeypatch.setattr(torch, "rand", lambda *shape, **_: torch.full(shape, number, dtype=torch.float64))
+    p = torch.tensor([[0.0, 0.2, 0.0, 0.3, 0.5, 0.0], [0.0, 0.1, 0.1, 0.7, 0.0, 0.1 + 2e-16]], dtype=torch.float64)
+    drawn = draw(p.log(), torch.Generator())
+    assert (p.gather(1, drawn[:, None]) > 0).all()
+    assert drawn.tolist() == {0.0: [1, 1], 0.2: [3, 3], 1 - 2**-53: [4, 5]}[number]
+
+
 class Recorder(Members):
     """Members that keep every token they were given and the rows that were predicted before each."""
 

@@ -16,8 +16,9 @@ from scipy.special import logsumexp
 
 from mightnt.errors import InputError
 from mightnt.lm import projection
+from mightnt.lm.bases.contract import pick
 from mightnt.lm.full_kl import kl_step_nats
-from mightnt.lm.projection import tilt_to_kl
+from mightnt.lm.projection import choices_after_tilt, tilt_to_kl
 
 INF = float("inf")
 EXCESS_NATS = 1e-6
@@ -399,6 +400,46 @@ def test_the_gradient_to_a_small_allotment_follows_the_root_and_is_damped_to_zer
     assert slope(1e-7) / slope(1e-5) == pytest.approx(10, rel=0.05), "1 / sqrt(kl) above the damping"
     assert slope(1e-12) / slope(1e-10) == pytest.approx(0.1, rel=0.01), "kl / sqrt(kl) below it"
     assert slope(1e-8) == pytest.approx(slope(1.01e-8), rel=0.02), "continuous where it starts"
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("zeros", [0.0, 0.5])
+@pytest.mark.parametrize("at_once", [1, 27, 10_000])
+def test_a_choice_after_the_tilt_is_picked_from_the_whole_of_it(dtype, zeros, at_once, monkeypatch):
+    """Values and gradients are those of the long way round: with nothing to spend, beyond reach, and with one symbol left."""
+    monkeypatch.setattr(projection, "NUMBERS_AT_ONCE", at_once)
+    base, direction, kl_nats = random_case(60, 9, torch.float64, 12, zeros=zeros)
+    base[:3, 1:] = -INF
+    kl_nats[::5], kl_nats[1::7] = 0.0, 50.0
+    choice = torch.multinomial(base.exp(), 1, generator=torch.Generator().manual_seed(0)).squeeze(1)
+    weights = torch.linspace(-2, 3, 60, dtype=torch.float64), torch.linspace(1, -1, 60, dtype=torch.float64)
+    answers = []
+    for short in (False, True):
+        inputs = direction.to(dtype).requires_grad_(), kl_nats.clone().requires_grad_()
+        if short:
+            said, spent = choices_after_tilt(base, *inputs, choice)
+        else:
+            policy = tilt_to_kl(base, *inputs)
+            said, spent = pick(policy, choice), kl_step_nats(policy, base.log_softmax(-1))
+        loss = (said * weights[0] + spent * weights[1]).sum()
+        answers.append((said.detach(), spent.detach(), *torch.autograd.grad(loss, inputs)))
+    for long, short in zip(*answers, strict=True):
+        torch.testing.assert_close(short, long, atol=2e-6 if dtype == torch.float32 else 1e-7, rtol=1e-6)
+    assert answers[1][2].abs().max() > 0.1
+    assert answers[1][3].abs().max() > 0.1
+
+
+def test_choices_after_a_tilt_have_the_shape_of_the_allotments():
+    base, direction, kl_nats = random_case(6, 5, torch.float64, 13)
+    said, spent = choices_after_tilt(
+        base.view(2, 3, 5), direction.view(2, 3, 5), kl_nats.view(2, 3), torch.zeros(2, 3, dtype=torch.int64)
+    )
+    torch.testing.assert_close(said, tilt_to_kl(base, direction, kl_nats)[:, 0].view(2, 3))
+    assert spent.shape == (2, 3)
+    nothing = choices_after_tilt(base[:0], direction[:0], kl_nats[:0], torch.zeros(0, dtype=torch.int64))
+    assert [part.shape for part in nothing] == [(0,), (0,)]
+    with pytest.raises(InputError, match="got a base of shape"):
+        choices_after_tilt(base, direction[:, :4], kl_nats, torch.zeros(6, dtype=torch.int64))
 
 
 def test_a_gradient_step_can_learn_a_target_within_the_budget():

@@ -15,8 +15,9 @@ from torch import Tensor, nn
 
 from mightnt.errors import InputError
 from mightnt.lm.account import Account
+from mightnt.lm.bases.contract import pick
 from mightnt.lm.full_kl import kl_step_nats
-from mightnt.lm.projection import tilt_to_kl
+from mightnt.lm.projection import choices_after_tilt, tilt_to_kl
 
 N_LEDGER_FEATURES = 3
 
@@ -95,14 +96,30 @@ class Actor(nn.Module):
         pi = base tilted along the proposed logits until KL(pi || normalized base) = share x ``spendable_nats``; without a
         constraint pi is proportional to base x exp(logits).
         """
-        body = self.body(features)
-        leaning = self.leaning(body).double()
-        if self.account.constrained:
-            share = torch.sigmoid(self.share(body)).squeeze(1).double()
-            log_policy = tilt_to_kl(log_base, leaning, share * spendable_nats)
+        leaning, allotted_nats = self.proposal(features, spendable_nats)
+        if allotted_nats is not None:
+            log_policy = tilt_to_kl(log_base, leaning.double(), allotted_nats)
         else:
-            log_policy = torch.log_softmax(log_base + leaning, dim=1)
+            log_policy = torch.log_softmax(log_base + leaning.double(), dim=1)
         return log_policy, kl_step_nats(log_policy, log_base)
+
+    def proposal(self, features: Tensor, spendable_nats: Tensor) -> tuple[Tensor, Tensor | None]:
+        """``(logits to lean by, nats to spend on it)``, shapes (rows, tokens + 1), (rows,); no number without a budget."""
+        body = self.body(features)
+        leaning = self.leaning(body)
+        if not self.account.constrained:
+            return leaning, None
+        return leaning, torch.sigmoid(self.share(body)).squeeze(1).double() * spendable_nats
+
+    def choices(
+        self, features: Tensor, log_base: Tensor, spendable_nats: Tensor, choice: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """``(log pi(choice), KL spent on top of the toll)``, float64, shapes (rows,), (rows,): :meth:`policy` to learn from."""
+        leaning, allotted_nats = self.proposal(features, spendable_nats)
+        if allotted_nats is not None:
+            return choices_after_tilt(log_base, leaning, allotted_nats, choice)
+        log_policy = torch.log_softmax(log_base + leaning.double(), dim=1)
+        return pick(log_policy, choice), kl_step_nats(log_policy, log_base)
 
     def leaning_times(self, factor: float) -> Actor:
         """A copy that leans so many times as far, the same way: without a budget pi = base x exp(factor x logits), scaled."""

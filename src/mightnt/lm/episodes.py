@@ -106,7 +106,7 @@ def choose(
     deciding = torch.from_numpy(np.flatnonzero(~answered[acting]))
     cost = torch.zeros(len(acting), dtype=torch.float64)
     kl_demonstrator = torch.zeros(len(acting), dtype=torch.float64)
-    tokens = draw(step.networks[0] if step.demonstrator is None else step.demonstrator, generator)
+    tokens = torch.empty(len(acting), dtype=torch.int64)
     if len(deciding):
         rows, toll, log_base = acting[deciding.numpy()], offered.toll_nats[deciding], offered.log_base[deciding]
         spendable = account.spendable(left[deciding], toll)
@@ -132,12 +132,20 @@ def choose(
         answered[rows[asks.numpy()]] = True
         tokens[deciding[~asks]] = choice[~asks]
     theirs = answered[acting]
+    demonstrator = step.networks[0] if step.demonstrator is None else step.demonstrator
+    tokens[theirs] = draw(demonstrator[theirs], generator)
     return Turnout(tokens, torch.from_numpy(~theirs), acting[theirs & ~before], cost, kl_demonstrator)
 
 
 def draw(log_probabilities: Tensor, generator: torch.Generator) -> Tensor:
-    """One choice a row, from exactly these probabilities; shape (rows,)."""
-    return torch.multinomial(log_probabilities.exp(), 1, generator=generator).squeeze(1)
+    """One choice a row, from exactly these probabilities; shape (rows,).
+
+    Where a uniform number falls in the sums of probabilities: one number a row, where a race takes one a symbol.
+    """
+    sums = log_probabilities.double().exp().cumsum(1)
+    dice = torch.rand(len(sums), 1, dtype=torch.float64, generator=generator, device=generator.device).to(sums.device)
+    below_total = torch.nextafter(sums[:, -1:], torch.zeros_like(sums[:, -1:]))
+    return torch.searchsorted(sums, torch.minimum(dice * sums[:, -1:], below_total), right=True).squeeze(1)
 
 
 class Book:

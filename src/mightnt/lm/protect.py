@@ -43,7 +43,6 @@ from torch import Tensor
 from mightnt.errors import InputError
 from mightnt.lm.account import TOLERANCE_NATS, Account
 from mightnt.lm.actor import Actor
-from mightnt.lm.bases.contract import pick
 from mightnt.lm.episodes import Cast, Episodes, play_episodes
 from mightnt.lm.ledgers import Decisions, IntArray
 from mightnt.prediction import FloatArray
@@ -170,9 +169,9 @@ def surrogate(
     Loss = -E min(r A, clip(r) A) + price E KL(pi || base) + c E (V - target)^2, with r the probability ratio to the policy that
     played.
     """
-    features = decisions.features[batch]
-    log_policy, tilt = actor.policy(features, decisions.log_base[batch], decisions.spendable_nats[batch])
-    ratio = (pick(log_policy, decisions.choice[batch]) - decisions.log_probability[batch]).exp()
+    features, choice = decisions.features[batch], decisions.choice[batch]
+    said, tilt = actor.choices(features, decisions.log_base[batch], decisions.spendable_nats[batch], choice)
+    ratio = (said - decisions.log_probability[batch]).exp()
     bounded = ratio.clamp(1.0 - config.clip, 1.0 + config.clip)
     policy_loss = -torch.minimum(ratio * advantage, bounded * advantage).mean()
     value_loss = (actor.value(features).double() - target).square().mean()
