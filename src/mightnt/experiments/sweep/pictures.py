@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,9 @@ from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 
 from mightnt.audits.drawing import INK, PAPER, PARAMETERS, SOFT, STYLES, Style, whiskers
 from mightnt.audits.summary import over_seeds
-from mightnt.experiments.sweep.cells import Cell, base_alone, headline
+from mightnt.experiments.sweep.cells import alone, headline
 from mightnt.experiments.sweep.records import Records
-from mightnt.experiments.sweep.studies import BUDGETS_NATS, COMPARED, HELD, STUDIES
+from mightnt.experiments.sweep.studies import COMPARED, HELD, STUDIES, Study
 from mightnt.experiments.sweep.tables import Gathered, Measured, asks_per_100_turns, gathered, held_by, mean_of
 from mightnt.files import replacing
 
@@ -124,13 +125,29 @@ def series(
 
 
 def over_optimization(records: Records, first_seed: int) -> Picture:
-    """Proxy reward, true utility and KL to the demonstrator against the budget, a line for each base."""
+    """The curve in the chat."""
+    return against_budgets("over-optimization", STUDIES["budgets"], records, first_seed)
+
+
+def shortcut(records: Records, first_seed: int) -> Picture:
+    """The curve where the largest reward is known."""
+    return against_budgets("shortcut", STUDIES["shortcut"], records, first_seed)
+
+
+def against_budgets(name: str, study: Study, records: Records, first_seed: int) -> Picture:
+    """Proxy reward, true utility and KL to the demonstrator against the budget, a line for each base of the study."""
+    held = [cell for cell in study.cells if cell.constraint == "budget"]
     by_base = {
-        base: [(nats, gathered(Cell(base=base, strength=nats), records, first_seed)) for nats in BUDGETS_NATS]
-        for base in HELD
+        base: sorted(
+            ((cell.strength, gathered(cell, records, first_seed)) for cell in held if cell.base == base),
+            key=itemgetter(0),
+        )
+        for base in COMPARED
+        if base in {cell.base for cell in held}
     }
-    free = gathered(headline("none"), records, first_seed)
-    mu = gathered(base_alone(headline("known")), records, first_seed)
+    [free] = [gathered(cell, records, first_seed) for cell in study.cells if cell.base == "none"]
+    mu = gathered(alone(replace(held[0], base="known")), records, first_seed)
+    budgets = sorted({cell.strength for cell in held})
     shown = (
         ("proxy reward", "proxy_reward"),
         ("true utility", "true_utility"),
@@ -138,18 +155,18 @@ def over_optimization(records: Records, first_seed: int) -> Picture:
     )
 
     def draw(figure: Figure) -> None:
-        for axes, (label, name) in zip(figure.subplots(1, 3), shown, strict=True):
+        for axes, (label, number) in zip(figure.subplots(1, 3), shown, strict=True):
             for base, points in by_base.items():
-                series(axes, base, points, mean_of(name))
-            log_ticks(axes, "x", BUDGETS_NATS)
+                series(axes, base, points, mean_of(number))
+            log_ticks(axes, "x", budgets)
             axes.set_xlabel(f"budget, {NATS}")
             axes.set_ylabel(label)
             for one, color, words in ((free, look("none").color, "no budget"), (mu, INK, "demonstrator")):
-                spread = one.spread(mean_of(name))
+                spread = one.spread(mean_of(number))
                 if spread and math.isfinite(spread.mean):
                     axes.axhline(spread.mean, color=color, lw=1, ls=(0, (1, 1.5)), zorder=1, label=words)
-            if name == "kl_demonstrator_nats":
-                axes.plot(BUDGETS_NATS, BUDGETS_NATS, color=SOFT, lw=0.8, label="KL(π, μ) = budget")
+            if number == "kl_demonstrator_nats":
+                axes.plot(budgets, budgets, color=SOFT, lw=0.8, label="KL(π, μ) = budget")
                 spread_ticks(axes)
         legend_below(figure, 5)
 
@@ -158,7 +175,7 @@ def over_optimization(records: Records, first_seed: int) -> Picture:
         "episode. Dots are runs, markers means over seeds with 95% t intervals, hollow where runs are missing."
     )
     return Picture(
-        "over-optimization",
+        name,
         caption + absent([one for points in by_base.values() for _, one in points] + [free, mu]),
         draw,
         panels(3),

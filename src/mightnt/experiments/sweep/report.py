@@ -8,7 +8,14 @@ from pathlib import Path
 from mightnt.experiments.sweep.goals import goal_table
 from mightnt.experiments.sweep.matched import KINDS as MATCHED_KINDS
 from mightnt.experiments.sweep.matched import matched_table
-from mightnt.experiments.sweep.pictures import Picture, along_episode, asking, over_optimization, promise_and_truth
+from mightnt.experiments.sweep.pictures import (
+    Picture,
+    along_episode,
+    asking,
+    over_optimization,
+    promise_and_truth,
+    shortcut,
+)
 from mightnt.experiments.sweep.plan import planned
 from mightnt.experiments.sweep.records import Records, missing
 from mightnt.experiments.sweep.studies import PARTS, Study
@@ -29,6 +36,7 @@ PICTURES_OF = {
     "bases": (along_episode, transcripts),
     "budgets": (over_optimization, promise_and_truth),
     "demonstrations": (asking,),
+    "shortcut": (shortcut,),
 }
 """The figures that show a study."""
 MOST_NAMED = 12
