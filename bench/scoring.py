@@ -85,14 +85,14 @@ def tiny() -> Case:
 
 
 def large() -> Case:
-    """512 wide, 8 layers, 32,000 words; 8 rows of 256 tokens of which the agent chose 192; made-up demonstrations.
+    """768 wide, 12 layers, 32,000 words; 8 rows of 256 tokens of which the agent chose 192; made-up demonstrations.
 
     Words follow each other in a chain with a few hundred thousand suffixes; situations are 1024 hidden states and fewer, each
     with the words of some hundred places. A place is closed where the demonstrations veto all but a list of words: then only
     those are looked at, else the whole vocabulary. How many are closed is the demonstrator's nature; here are both ends.
     """
     vocabulary, rows, length, prompt = 32_000, 8, 256, 64
-    shape = NetworkShape(512, 8, 8, length)
+    shape = NetworkShape(768, 12, 12, length)
     network, rng = build_network(shape, vocabulary, 0), np.random.default_rng(0)
     corpus = chain(rng, 1000 + rows, length, vocabulary)
     demonstrated, scored = corpus[rows:].ravel(), corpus[:rows]
@@ -125,7 +125,7 @@ def large() -> Case:
         "situations, all closed": situations(Support(1, 1, 1.0)),
         "situations, none closed": situations(never),
     }
-    return Case("512 wide, 32,000 words", shape, network, tokens, own, references, repetitions=3)
+    return Case("768 wide, 12 layers, 32,000 words", shape, network, tokens, own, references, repetitions=3)
 
 
 def chain(rng: np.random.Generator, rows: int, length: int, vocabulary: int) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""What protection costs: scoring finished completions against one reference, and TRL steps with and without us."""
+"""What protection costs in TRL: whole steps with its own reference and with ours."""
 
 from __future__ import annotations
 
@@ -11,31 +11,28 @@ from collections.abc import Callable
 from typing import Any
 
 import datasets
-import numpy as np
 import torch
 import trl
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast, TrainerCallback
 
 from bench.lines import Line, best_seconds
-from mightnt.lm.bases.capped import Capped
 from mightnt.lm.bases.minimum import Minimum
 from mightnt.lm.networks import NetworkShape, build_network
 from mightnt.lm.reference import Reference
 from mightnt.lm.trl_adapter import attach
-from mightnt.models.counts import Support, fit_counts
 
-VOCABULARY, ROWS, LENGTH, MEMBERS = 4096, 8, 128, 8
-REPLY, STEPS, ROUNDS = 48, 4, 3
-SHAPE = NetworkShape(128, 4, 4, 256)
+VOCABULARY, ROWS = 32_000, 8
+REPLY, STEPS, ROUNDS = 48, 3, 3
+SHAPE = NetworkShape(512, 8, 8, 256)
 
 
 def network(seed: int) -> Any:
-    """A small network with a vocabulary large enough for its head to matter."""
+    """A network made from scratch, with a vocabulary as large as those of models that people fine-tune."""
     return build_network(SHAPE, VOCABULARY, seed)
 
 
-def plain(one: Any, tokens: torch.Tensor) -> Callable[[], torch.Tensor]:
+def forward_of(one: Any, tokens: torch.Tensor) -> Callable[[], torch.Tensor]:
     """The reference forward everybody has: one network, logits of all places, log-softmax, the tokens' own."""
 
     def forward() -> torch.Tensor:
@@ -44,33 +41,6 @@ def plain(one: Any, tokens: torch.Tensor) -> Callable[[], torch.Tensor]:
             return rows[:, :-1].gather(-1, tokens[:, 1:, None])
 
     return forward
-
-
-def scoring() -> list[Line]:
-    """Log-probabilities of completions by a base, against one plain reference forward, called in turn."""
-    tokens = torch.randint(VOCABULARY, (ROWS, LENGTH), generator=torch.Generator().manual_seed(0))
-    every = np.ones(VOCABULARY, dtype=np.bool_)
-    corpus = np.random.default_rng(0).zipf(1.3, 50_000) % VOCABULARY
-    counts = fit_counts(corpus, np.arange(0, 50_001, 100), corpus >= 0, every, longest=4)
-    members = [network(seed) for seed in range(MEMBERS)]
-    support = Support(50, 2)
-    bases = {
-        "minimum of 1 network": Reference(members[:1], Minimum(), is_action=every),
-        f"minimum of {MEMBERS} networks": Reference(members, Minimum(), is_action=every),
-        "network capped by counts": Reference(
-            members[:1], Capped(1.0), is_action=every, counts=counts, support=support
-        ),
-    }
-    ask = [lambda ours=ours: ours.score(tokens) for ours in bases.values()]
-    one, *ours = best_seconds(plain(members[0], tokens), *ask, repetitions=5)
-    lines = [
-        Line(f"scoring, {what}", mine * 1e3, one * 1e3, "ms", "one reference")
-        for what, mine in zip(bases, ours, strict=True)
-    ]
-    floor = Line(
-        f"scoring, minimum of {MEMBERS} networks", ours[1] * 1e3, MEMBERS * one * 1e3, "ms", "as many references"
-    )
-    return [*lines, floor]
 
 
 class Clock(TrainerCallback):
@@ -146,7 +116,7 @@ def stepping() -> list[Line]:
             for arm in arms:
                 seconds[arm] += steps(*arm, folder, words)
     best = {arm: min(found) * 1e3 for arm, found in seconds.items()}
-    [forward] = best_seconds(plain(network(0), torch.randint(VOCABULARY, (ROWS, 3 + REPLY))), repetitions=5)
+    [forward] = best_seconds(forward_of(network(0), torch.randint(VOCABULARY, (ROWS, 3 + REPLY))), repetitions=5)
     goal, floor = "TRL with its own reference (goal 1.1)", "TRL's step and one more forward (floor)"
     rloo = best["RLOO", 0]
     return [
@@ -160,4 +130,4 @@ def stepping() -> list[Line]:
 def lines() -> list[Line]:
     """Every comparison."""
     torch.set_num_threads(1)
-    return [*scoring(), *stepping()]
+    return stepping()

@@ -1,7 +1,7 @@
 """Many runs at once give what the classes and bases give one at a time."""
 
 from dataclasses import dataclass
-from math import exp, log
+from math import log
 
 import numpy as np
 import pytest
@@ -20,7 +20,6 @@ from mightnt.experiments.theory.timetables import (
     cubed_asking_bound,
     draw,
     late_novelties,
-    share_interval,
     smallest_levels,
 )
 from mightnt.history import Chooser, Step
@@ -185,16 +184,3 @@ def test_bounds_by_hand():
 def test_the_bound_never_exceeds_the_one_for_countable_classes(level, prior):
     table = coins([0.5, 0.2, 0.9], [prior, (1 - prior) / 2, (1 - prior) / 2])
     assert cubed_asking_bound(table, level) <= 4 / (level * prior)
-
-
-def test_intervals_of_shares():
-    assert share_interval(0, 10) == pytest.approx((0, 1 - 0.025**0.1))
-    assert share_interval(10, 10) == pytest.approx((0.025**0.1, 1))
-    low, high = share_interval(5, 10)
-    assert low == pytest.approx(1 - high)
-    inside = sum(
-        exp(-100 * 0.03) * (100 * 0.03) ** k / np.prod(np.arange(1, k + 1), dtype=float)
-        for k in range(30)
-        if share_interval(k, 100)[0] <= 0.03 <= share_interval(k, 100)[1]
-    )
-    assert 0.95 <= inside <= 1  # counts of a rare event (nearly Poisson) whose interval holds the truth

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mightnt.audits.summary import over_seeds
+from mightnt.audits.intervals import share_interval
+from mightnt.audits.summary import CONFIDENCE, over_seeds
 from mightnt.errors import InputError
 from mightnt.experiments.theory.theorem import Row
-from mightnt.experiments.theory.timetables import share_interval
 from mightnt.history import Chooser, History, Step, demonstrated
 from mightnt.models.categorical import Categorical
 from mightnt.models.finite import ModelClass
@@ -90,7 +90,7 @@ def share_row(claim: str, n_hits: int, n_runs: int, of: str, holds: bool | None 
 
     Kind: estimate. Cost: O(1).
     """
-    low, high = share_interval(n_hits, n_runs)
+    low, high = share_interval(n_hits, n_runs, 1 - CONFIDENCE)
     return Row(
         claim, n_hits / n_runs, "probability", "estimate", low, high, f"95% Clopper-Pearson, {n_runs} {of}", holds
     )

@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from mightnt.audits.intervals import share_interval
+from mightnt.audits.summary import CONFIDENCE
 from mightnt.bases.mixture import BayesMixture
 from mightnt.bases.pessimistic import Pessimistic
 from mightnt.constraints.budget import KLBudget
@@ -25,7 +27,6 @@ from mightnt.experiments.theory.timetables import (
     crude_order,
     cubed_asking_bound,
     late_novelties,
-    share_interval,
     smallest_levels,
 )
 from mightnt.history import History
@@ -117,7 +118,7 @@ def coverage(config: Pessimism, seed: int) -> tuple[list[Row], dict[str, Any]]:
         prior = float(table.prior[0])
         rows += [_coverage_row(name, lowest, failure, prior, config) for failure in config.promised_failures]
         lost = [int((lowest < failure * prior).sum()) for failure in promised.tolist()]
-        bands = np.array([share_interval(hits, n) for hits in lost])
+        bands = np.array([share_interval(hits, n, 1 - CONFIDENCE) for hits in lost])
         curve[name] = {"lost": [hits / n for hits in lost], "low": bands[:, 0].tolist(), "high": bands[:, 1].tolist()}
     return rows, {"promised": promised.tolist(), "classes": curve}
 
@@ -127,7 +128,7 @@ def _coverage_row(name: str, lowest: FloatArray, failure: float, prior: float, c
     lost = 1 - kept / len(lowest)
     loose = f"lost {failure / lost:.2g} times less often than allowed" if lost else "never lost"
     claim = f"{name}, alpha = {failure * prior:.2g}: the demonstrator is believed for {steps} steps, at least {1 - failure:.0%}"
-    low, high = share_interval(kept, len(lowest))
+    low, high = share_interval(kept, len(lowest), 1 - CONFIDENCE)
     how = f"95% Clopper-Pearson, {len(lowest)} demonstrations; {loose}"
     return Row(claim, kept / len(lowest), "probability", "estimate", low, high, how, holds=high >= 1 - failure)
 

@@ -12,8 +12,9 @@ from matplotlib.axes import Axes
 
 from mightnt.audits.drawing import INK, SOFT, STYLES, render
 from mightnt.audits.figures import Panel
+from mightnt.audits.intervals import share_interval
+from mightnt.audits.summary import CONFIDENCE
 from mightnt.experiments.theory.theorem import Computed, Report, Row, Theorem
-from mightnt.experiments.theory.timetables import share_interval
 from mightnt.models.machine.enumeration import CUT_BITS, CUT_STEPS, Limits, OutputTable, enumerate_programs
 from mightnt.models.machine.instructions import assemble, disassemble
 from mightnt.prediction import FloatArray
@@ -155,7 +156,7 @@ def random_rows(random: FloatArray, ranks: FloatArray, bits: FloatArray) -> list
     """Random utilities: the best, and the best hundredth."""
     n_random = len(random)
     found = np.isfinite(random[:, 0])
-    low, high = share_interval(int((~found).sum()), n_random)
+    low, high = share_interval(int((~found).sum()), n_random, 1 - CONFIDENCE)
     at = int(np.searchsorted(ranks, 0.01))
     middle = np.quantile(random[:, at], [0.025, 0.5, 0.975], method="inverted_cdf")
     spare = np.quantile(random, 0.5, axis=0, method="inverted_cdf") - (np.log2(1 / ranks) - 1)

@@ -10,9 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import beta
 
-from mightnt.audits.summary import CONFIDENCE
 from mightnt.errors import InputError
 from mightnt.models.finite import ROUNDING
 from mightnt.prediction import TOLERANCE, FloatArray
@@ -201,14 +199,3 @@ def draw(edges: FloatArray, uniform: FloatArray) -> IntArray:
     """The symbols at which cumulative probabilities pass ``uniform``; ``edges`` leaves out the last, always 1."""
     symbols: IntArray = (uniform[:, None] >= edges).sum(axis=1)
     return symbols
-
-
-def share_interval(n_hits: int, n_runs: int) -> tuple[float, float]:
-    """The 95% interval of a probability from ``n_hits`` of ``n_runs``: Clopper and Pearson's, never too short.
-
-    Kind: estimate. Cost: O(1).
-    """
-    tail = (1 - CONFIDENCE) / 2
-    low = float(beta.ppf(tail, n_hits, n_runs - n_hits + 1)) if n_hits else 0.0
-    high = float(beta.ppf(1 - tail, n_hits + 1, n_runs - n_hits)) if n_hits < n_runs else 1.0
-    return low, high
