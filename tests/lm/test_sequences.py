@@ -58,6 +58,8 @@ BASES = [
     Capped(0.7, "situations"),
     Capped(-1.0),
     Capped(60.0, "situations"),
+    Capped(100.0, "situations"),
+    Capped(-60.0, "situations"),
     Mixture(WEIGHTS),
     Mixture(WEIGHTS, evidence="demonstrated"),
     Single(),

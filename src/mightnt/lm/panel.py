@@ -150,7 +150,7 @@ class Heard:
     def written_out(self, places: Tensor) -> MemberStep:
         """What everybody says of every token at a few places, by their numbers."""
         networks, rows = torch.stack([said[places] for said in self.networks]), places.cpu().numpy()
-        sources = [support_written(allowed, rows, networks.device) for allowed in self.allowed]
+        sources = support_of(self, rows)
         return MemberStep(
             networks=networks,
             counts=spread_written(self.counts, rows, networks) if self.counts else None,
@@ -180,6 +180,11 @@ def spread_written(spread: Spread, rows: NDArray[np.int64], like: Tensor) -> Ten
     for where in found:
         result.view(-1).index_copy_(0, where, sums[where].log().to(like))
     return result
+
+
+def support_of(heard: Heard, rows: NDArray[np.int64]) -> list[Tensor]:
+    """What each rule at hand supports at a few places, in full, each bool, shape (rows, tokens)."""
+    return [support_written(allowed, rows, heard.hidden.device) for allowed in heard.allowed]
 
 
 def support_written(allowed: Allowed, rows: NDArray[np.int64], device: torch.device) -> Tensor:

@@ -25,13 +25,13 @@ from mightnt.lm.bases.single import Single
 from mightnt.lm.bases.slack import Slack
 from mightnt.lm.bases.trajectory import Trajectory
 from mightnt.lm.bases.turn import Turn
+from mightnt.lm.capped_sums import kept_by_lists
 from mightnt.lm.full_kl import kl_step_nats
 from mightnt.lm.heads import TwoParts
 from mightnt.lm.members import MemberStep
-from mightnt.lm.panel import Asks, Heard, Panel
+from mightnt.lm.panel import Asks, Panel
 from mightnt.lm.scoring import MAX_TOKENS
 from mightnt.lm.vocabulary import log_sums, rows_in_block, rows_in_cache, vouched_by_heads
-from mightnt.models.spread import shortlist
 
 BY_TOKEN = (Single, Minimum, Slack, Trajectory, Capped, Mixture)
 """Bases that look at each token by itself: float32 is enough for them over the vocabulary. Their states are float64."""
@@ -178,9 +178,9 @@ def score_rows(panel: Panel, base: Base, rows: Rows, asked: Asked | None) -> tup
         states, state = led(base, state, said, row, number, tokens, own)
         left = torch.arange(len(row), device=row.device)
         if isinstance(base, Capped) and asked is None and heard.allowed:
-            closed, numbers = by_lists(base, states, heard, said)
-            log_nu[row[closed], place[closed]], kept[row[closed], place[closed]] = numbers
-            left = left[~closed]
+            settled, numbers = kept_by_lists(base, states, heard, said)
+            log_nu[row[settled], place[settled]], kept[row[settled], place[settled]] = numbers
+            left = left[~settled]
         for some in torch.split(left, rows_in_cache(panel.n_tokens, asks.dtype, tokens.device)):
             vouched, where = vouch(base, states[some].to(asks.dtype), heard.written_out(some)), (row[some], place[some])
             log_nu[where], kept[where] = pick(vouched, tokens[some]).double(), kept_by(base, vouched).double()
@@ -189,25 +189,6 @@ def score_rows(panel: Panel, base: Base, rows: Rows, asked: Asked | None) -> tup
                 kl[where] = kl_raised(logits, vouched, asked.lowest_nats)
     others = ~rows.own
     return log_nu.masked_fill(others, 0.0), kept.masked_fill(others, 0.0), kl.masked_fill(others, 0.0)
-
-
-def by_lists(base: Capped, states: State, heard: Heard, said: MemberStep) -> tuple[Tensor, Tensor]:
-    """``(where the demonstrations allow a list of tokens alone, log nu of the said token and log kept there)``.
-
-    Shapes (places,), (2, places of those). A capped base forbids what has no support: only what is listed is looked at.
-    """
-    closed, codes = shortlist(heard.allowed)
-    place = torch.from_numpy(codes // heard.n_tokens).to(states.device)
-    log_kept = grouped_log_sums(base.predict(states[place], heard.at(codes))[:, 0], place, len(states)).clamp(max=0.0)
-    chosen = torch.from_numpy(closed).to(states.device)
-    return chosen, torch.stack([base.predict(states, said)[:, 0], log_kept])[:, chosen]
-
-
-def grouped_log_sums(logs: Tensor, group: Tensor, n: int) -> Tensor:
-    """log of the sum of e^logs in each of ``n`` groups, ``-inf`` where all are or there are none; shape (n,)."""
-    top = logs.new_full((n,), -torch.inf).scatter_reduce(0, group, logs, "amax")
-    top = top.masked_fill(top.isneginf(), 0.0)
-    return logs.new_zeros(n).index_add(0, group, (logs - top[group]).exp()).log() + top
 
 
 def what_it_asks(base: Base, asked: Asked | None) -> Asks:
