@@ -107,6 +107,4 @@ def show(summary: dict[str, Any], out: Path) -> None:
     )
     for warning in summary["warnings"]:
         console.print(f"[yellow]Warning:[/] {warning}")
-    console.print(
-        f"Saved in {out}; next: mightnt finetune {out} --base pessimistic --kl-budget 10 --out RUN", soft_wrap=True
-    )
+    console.print(f"Saved in {out}; next: mightnt finetune {out} --kl-budget 10 --out RUN", soft_wrap=True)
