@@ -16,6 +16,7 @@ from mightnt.lm.bases.minimum import Minimum
 from mightnt.lm.bases.mixture import Mixture
 from mightnt.lm.bases.single import Single
 from mightnt.lm.calibration import log_cap_nats, mixture_log_weights
+from mightnt.lm.imitate import LOOSE_CAP_NATS, warnings
 from mightnt.lm.imitators import (
     ImitatorsConfig,
     action_mask,
@@ -286,3 +287,9 @@ def test_what_the_network_says_from_its_hidden_states_is_what_it_says(imitators)
         everywhere = over_actions(logits_of(network, tokens)[0].detach(), torch.from_numpy(imitators.counts.is_action))
         expected.append(everywhere[np.flatnonzero(check.is_action[begin:end]) - 1].exp())
     np.testing.assert_allclose(said, torch.cat(expected), atol=1e-6)
+
+
+@pytest.mark.parametrize(("cap", "warned"), [(LOOSE_CAP_NATS, False), (LOOSE_CAP_NATS + 1, True), (math.inf, True)])
+def test_a_cap_that_bounds_nothing_is_warned_of(cap, warned, imitators):
+    loose = replace(imitators, summary={**imitators.summary, "situation_log_cap_nats": cap})
+    assert any(f"log c = {cap:.0f} nats" in warning for warning in warnings(loose)) == warned

@@ -99,9 +99,11 @@ def show(summary: dict[str, Any], out: Path) -> None:
         table.add_row(row["name"], *(f"{figure:.2f}" for figure in figures), "-" if error is None else f"{error:.2f}")
     console = Console(highlight=False)
     console.print(table)
-    console.print(f"The cap of the pessimistic base: log c = {summary['log_cap_nats']:.2f} nats an episode")
+    caps = {"situations": summary["situation_log_cap_nats"], "pessimistic": summary["log_cap_nats"]}
+    words = ", ".join(f"{base} log c = {cap:.2f}" for base, cap in caps.items())
+    console.print(f"Caps of the pessimistic bases, nats an episode: {words}")
     console.print(
-        f"It caps at most {summary['cap_promised_rate']:.1%} of new turns, if they are like these; "
+        f"Each caps at most {summary['cap_promised_rate']:.1%} of new turns, if they are like these; "
         f"check the rest with: mightnt calibrate {out}",
         soft_wrap=True,
     )

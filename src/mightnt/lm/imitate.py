@@ -32,6 +32,8 @@ ADAPTERS_LEARNING_RATE = 1e-3
 """Adapters begin at zero and are small: they want more than the network below them would."""
 TURNS_OVER_THE_LEAST = 3
 """Held-out turns wanted, in multiples of the fewest that can promise the veto rate at all."""
+LOOSE_CAP_NATS = 30.0
+"""A cap beyond this is said to be loose: a budget of the usual ten nats then bounds a quarter of the way at most."""
 
 
 @dataclass(frozen=True)
@@ -241,6 +243,12 @@ def warnings(imitators: Imitators) -> list[str]:
         found.append(
             "no situation is known well enough to veto words and spare held-out turns: the base `situations` vetoes by distance "
             "alone; more demonstrations help"
+        )
+    cap = imitators.summary["situation_log_cap_nats"]
+    if cap > LOOSE_CAP_NATS:
+        found.append(
+            f"the base `situations` is capped at log c = {cap:.0f} nats an episode: its counts know the demonstrator so little "
+            "that it holds a policy hardly closer than one network would; more demonstrations or a pre-trained --model help"
         )
     rows: dict[str, Any] = {row["name"]: row["held_out_nats_per_token"] for row in imitators.summary["members"]}
     if rows["counts"] > rows["network-0"] + 1.0:
