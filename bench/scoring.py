@@ -125,7 +125,7 @@ def large() -> Case:
         "situations, all closed": situations(Support(1, 1, 1.0)),
         "situations, none closed": situations(never),
     }
-    return Case("768 wide, 12 layers, 32,000 words", shape, network, tokens, own, references, repetitions=3)
+    return Case("768 wide, 12 layers, 32,000 words", shape, network, tokens, own, references, repetitions=5)
 
 
 def chain(rng: np.random.Generator, rows: int, length: int, vocabulary: int) -> np.ndarray:
