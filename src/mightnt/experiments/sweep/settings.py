@@ -23,7 +23,7 @@ TRAINING_SECONDS_PER_EPISODE = 0.0225
 EVALUATION_SECONDS_PER_EPISODE = 0.0082
 SECONDS_PER_UPDATE = 0.1
 START_SECONDS = 5.0
-"""Of one process on one of two cores at the usual length: the fastest seed of each base in results/chat-n10000.json, in the
+"""Of one process on one of two cores at the usual length: the fastest seed of each base in runs at n = 10,000, in the
 mean over bases. Used until runs of the sweep itself have been measured."""
 SETS_APART = 1000
 """Between the seeds of two sets of imitators, since each uses several seeds from its own on."""
