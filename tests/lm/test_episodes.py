@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mightnt.errors import BudgetError
+from mightnt.errors import BudgetError, InputError
 from mightnt.lm.account import Account
 from mightnt.lm.actor import Actor, Stay
 from mightnt.lm.bases.capped import Capped
@@ -299,6 +299,14 @@ def test_what_has_no_probability_is_never_drawn(number, monkeypatch):
     drawn = draw(p.log(), torch.Generator())
     assert (p.gather(1, drawn[:, None]) > 0).all()
     assert drawn.tolist() == {0.0: [1, 1], 0.2: [3, 3], 1 - 2**-53: [4, 5]}[number]
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
+def test_nothing_is_drawn_from_what_is_no_distribution(bad):
+    log_p = torch.tensor([[0.5, 0.5], [0.0, 1.0]]).log()
+    log_p[1] = bad
+    with pytest.raises(InputError, match="to draw from"):
+        draw(log_p, torch.Generator())
 
 
 class Recorder(Members):

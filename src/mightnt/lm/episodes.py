@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mightnt.errors import InputError
 from mightnt.lm.account import Account, must_ask, offer, system_kl_nats
 from mightnt.lm.actor import Policy
 from mightnt.lm.bases.contract import Base, pick
@@ -141,11 +142,16 @@ def draw(log_probabilities: Tensor, generator: torch.Generator) -> Tensor:
     """One choice a row, from exactly these probabilities; shape (rows,).
 
     Where a uniform number falls in the sums of probabilities: one number a row, where a race takes one a symbol.
+
+    Errors: :class:`~mightnt.errors.InputError` for a row that holds NaN or +inf, or no mass at all.
     """
     sums = log_probabilities.double().exp().cumsum(1)
+    total = sums[:, -1:]
+    if not bool(((total > 0) & total.isfinite()).all()):
+        raise InputError("log-probabilities to draw from hold NaN or +inf, or no mass at all; what says them is broken")
     dice = torch.rand(len(sums), 1, dtype=torch.float64, generator=generator, device=generator.device).to(sums.device)
-    below_total = torch.nextafter(sums[:, -1:], torch.zeros_like(sums[:, -1:]))
-    return torch.searchsorted(sums, torch.minimum(dice * sums[:, -1:], below_total), right=True).squeeze(1)
+    below_total = torch.nextafter(total, torch.zeros_like(total))
+    return torch.searchsorted(sums, torch.minimum(dice * total, below_total), right=True).squeeze(1)
 
 
 class Book:

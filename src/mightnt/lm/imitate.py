@@ -33,7 +33,7 @@ ADAPTERS_LEARNING_RATE = 1e-3
 TURNS_OVER_THE_LEAST = 3
 """Held-out turns wanted, in multiples of the fewest that can promise the veto rate at all."""
 LOOSE_CAP_NATS = 30.0
-"""A cap beyond this is said to be loose: a budget of the usual ten nats then bounds a quarter of the way at most."""
+"""A cap beyond this is said to be loose: the usual ten nats are then less than a quarter of what budget and cap allow."""
 
 
 @dataclass(frozen=True)
