@@ -27,6 +27,8 @@ STEPS_MOST = 64
 """Root-finding steps before the safe lower end of the bracket is used; 3 to 8 is the rule."""
 ROOT_TOLERANCE = 1e-10
 """A root is accepted at this relative error of the KL, or at 1e-13 nats."""
+LAST_STEP = 1e-5
+"""A step this short, in lambda and in parts of it, is the last: its result is taken without a look."""
 SHORT_OF_SUPREMUM_NATS = 1e-7
 """How far below the highest reachable KL an allotment beyond it stops, so that lambda stays finite."""
 DAMPED_BELOW_NATS = 1e-8
@@ -312,15 +314,19 @@ def _tilts(
     if len(rows) < len(aim):
         log_share, unit = _picked(rows, log_share, unit)
         aim, supremum, mean, variance = aim[rows], supremum[rows], mean[rows], variance[rows]
-    low = np.maximum(aim / -mean, np.sqrt(8 * aim)) * (1 - 1e-9)
-    guess = _straightened(aim, supremum) * np.sqrt(2 * supremum / variance.clip(1e-30))
-    solution[:, rows] = _roots(log_share, unit, aim, supremum, low, np.minimum(guess, 1 + supremum).clip(low))
+    if len(rows):
+        low = np.maximum(aim / -mean, np.sqrt(8 * aim)) * (1 - 1e-9)
+        guess = _straightened(np.sqrt(aim / supremum)) * np.sqrt(2 * supremum / np.maximum(variance, 1e-30))
+        solution[:, rows] = _roots(
+            log_share, unit, aim, supremum, low, np.maximum(np.minimum(guess, 1 + supremum), low)
+        )
     return torch.from_numpy(solution).to(unit.device)
 
 
-def _straightened(kl: FloatArray, supremum: FloatArray) -> FloatArray:
-    """-log(1 - sqrt(KL / supremum)): nearly linear in lambda at 0 (KL ~ lambda^2) and at the supremum (gap ~ e^-lambda)."""
-    return -np.log1p(-np.sqrt(kl / supremum))
+def _straightened(share: FloatArray) -> FloatArray:
+    """-log(1 - sqrt(KL / supremum)), of that root: nearly linear in lambda at 0 (KL ~ lambda^2) and at the supremum
+    (gap ~ e^-lambda)."""
+    return -np.log1p(-share)
 
 
 def _cumulants(log_share: Tensor, unit: Tensor, tilt: FloatArray, buffer: Tensor) -> tuple[FloatArray, ...]:
@@ -339,17 +345,17 @@ def _picked(rows: NDArray[np.intp], *tables: Tensor) -> list[Tensor]:
 
 
 def _halley(
-    tilt: FloatArray, kl: FloatArray, variance: FloatArray, skew: FloatArray, supremum: FloatArray, aim: FloatArray
+    tilt: FloatArray, kl: FloatArray, variance: FloatArray, skew: FloatArray, supremum: FloatArray, target: FloatArray
 ) -> FloatArray:
-    """The next tilt by Newton's method with curvature on the straightened KL; NaN where it has none.
+    """The next tilt by Newton's method with curvature on the straightened KL, towards ``target``; NaN where it has none.
 
     With s = sqrt(KL / supremum), dKL/dlambda = lambda * variance and d variance/dlambda = skew (third cumulant).
     """
-    rate, share = tilt * variance, np.sqrt(kl / supremum)
-    share_rate = rate / (2 * supremum * share)
-    step = (_straightened(aim, supremum) - _straightened(kl, supremum)) * (1 - share) / share_rate
-    curvature = (variance + tilt * skew) / rate - share_rate / share + share_rate / (1 - share)
-    new: FloatArray = tilt + step / np.clip(1 + step * curvature / 2, 0.5, 2)
+    share = np.sqrt(kl / supremum)
+    rest, share_rate = 1 - share, tilt * variance / (2 * supremum * share)
+    step = (target - _straightened(share)) * rest / share_rate
+    curvature = 1 / tilt + skew / variance - share_rate / share + share_rate / rest
+    new: FloatArray = tilt + step / np.minimum(np.maximum(1 + step * curvature / 2, 0.5), 2)
     return new
 
 
@@ -360,30 +366,36 @@ def _roots(
     """The tilt at which the KL is ``aim``, and log Z there, ``[2, rows]``, from the guess ``tilt`` with ``low`` <= root.
 
     A Halley step that leaves the shrinking bracket is replaced by its geometric middle, and no step is longer than
-    fourfold. Once half of the rows are done they drop out. A row that is never done stays at the lower end, where the KL
-    is below the aim. Row arithmetic is numpy's: it starts an operation faster than torch.
+    fourfold. A row has landed when its KL is the aim or a last short step makes it so, which cubes the error; log Z after
+    that step follows from the cumulants before it. Once half of the rows have landed they drop out. A row that never
+    lands stays at the lower end, where the KL is below the aim. Row arithmetic is numpy's: it starts an operation faster
+    than torch.
     """
     found, rows, high = np.full((2, len(aim)), np.nan), np.arange(len(aim)), np.full_like(aim, np.inf)
-    buffer = torch.empty_like(unit)
+    landed, buffer = np.zeros(len(aim), dtype=bool), torch.empty_like(unit)
+    target = _straightened(np.sqrt(aim / supremum))
     for _ in range(STEPS_MOST):
         log_total, mean, variance, skew = _cumulants(log_share, unit, tilt, buffer)
         kl = tilt * mean - log_total
-        done = np.abs(kl - aim) <= ROOT_TOLERANCE * aim + 1e-13
-        if done.all():
-            break
-        below = kl < aim
+        below, done = kl < aim, np.abs(kl - aim) <= ROOT_TOLERANCE * aim + 1e-13
         low, high = np.where(below | done, tilt, low), np.where(below, high, tilt)
-        new, furthest = _halley(tilt, kl, variance, skew, supremum, aim), 4 * tilt
+        new = _halley(tilt, kl, variance, skew, supremum, target)
+        inside = (new > low) & (new < high)
+        step = np.where(done, 0.0, new - tilt)
+        landing = ~landed & (done | inside & (np.abs(step) <= LAST_STEP * np.minimum(tilt, 1)))
+        if landing.any():
+            landed |= landing
+            log_total += step * (mean + step * (variance / 2 + step * skew / 6))
+            found[:, rows[landing]] = (tilt + step)[landing], log_total[landing]
+            if landed.all():
+                return found
+        furthest = 4 * tilt
         middle = np.sqrt(low) * np.sqrt(np.minimum(high, furthest))
-        new = np.where((new > low) & (new < high), np.minimum(new, furthest), middle)
-        tilt = np.where(done, tilt, new)
-        if 2 * done.sum() > len(rows):
-            found[:, rows] = tilt, log_total
-            kept = np.flatnonzero(~done)
-            rows, buffer = rows[kept], buffer[: len(kept)]
+        tilt = np.where(landed, tilt, np.where(inside, np.minimum(new, furthest), middle))
+        if 2 * np.count_nonzero(landed) > len(rows):
+            kept = np.flatnonzero(~landed)
+            rows, landed, buffer = rows[kept], landed[kept], buffer[: len(kept)]
             log_share, unit = _picked(kept, log_share, unit)
-            aim, supremum, low, high, tilt = (x[kept] for x in (aim, supremum, low, high, tilt))
-    else:
-        tilt, log_total = low, _cumulants(log_share, unit, low, buffer)[0]
-    found[:, rows] = tilt, log_total
+            aim, supremum, target, low, high, tilt = (x[kept] for x in (aim, supremum, target, low, high, tilt))
+    found[:, rows[~landed]] = low[~landed], _cumulants(log_share, unit, low, buffer)[0][~landed]
     return found
