@@ -376,31 +376,60 @@ def test_at_the_policy_that_played_no_ratio_has_moved():
     """r = 1: the policy loss is minus the mean advantage, nothing is clipped, and the price is on the tilt alone."""
     training, episodes = played()
     decisions = episodes.decisions
-    batch = torch.arange(len(decisions.row))
+    batch, free = torch.arange(len(decisions.row)), torch.ones(len(decisions.row), dtype=torch.bool)
     advantage, target = torch.linspace(-1, 2, len(batch)).double(), torch.ones(len(batch)).double()
-    free, priced = (
-        [float(term.detach()) for term in surrogate(training.actor, decisions, batch, advantage, target, price, SMALL)]
+    unpriced, priced = (
+        [
+            float(term.detach())
+            for term in surrogate(training.actor, decisions, batch, free, advantage, target, price, SMALL)
+        ]
         for price in (0.0, 3.0)
     )
-    assert free[1] == pytest.approx(-float(advantage.mean()), abs=1e-6)
-    assert free[3] == pytest.approx(0.0)
+    assert unpriced[1] == pytest.approx(-float(advantage.mean()), abs=1e-6)
+    assert unpriced[3] == pytest.approx(0.0)
     value = training.actor.value(decisions.features).detach().double()
-    assert free[2] == pytest.approx(float(((value - 1) ** 2).mean()))
-    assert free[0] == pytest.approx(free[1] + SMALL.value_weight * free[2])
-    assert priced[0] - free[0] == pytest.approx(3.0 * float(decisions.cost_nats.mean()), abs=1e-5)
+    assert unpriced[2] == pytest.approx(float(((value - 1) ** 2).mean()))
+    assert unpriced[0] == pytest.approx(unpriced[1] + SMALL.value_weight * unpriced[2])
+    assert priced[0] - unpriced[0] == pytest.approx(3.0 * float(decisions.cost_nats.mean()), abs=1e-5)
 
 
 def test_a_ratio_beyond_the_range_is_clipped_where_that_is_worse():
     """The policy that played gave e^-.5 of today's probability: ratio 1.65, clipped to 1.2 for gains, not for losses."""
     training, episodes = played()
     decisions = replace(episodes.decisions, log_probability=episodes.decisions.log_probability - 0.5)
-    batch = torch.arange(len(decisions.row))
+    batch, free = torch.arange(len(decisions.row)), torch.ones(len(decisions.row), dtype=torch.bool)
     ones = torch.ones(len(batch)).double()
-    gain = surrogate(training.actor, decisions, batch, ones, ones, 0.0, SMALL)
-    loss = surrogate(training.actor, decisions, batch, -ones, ones, 0.0, SMALL)
+    gain = surrogate(training.actor, decisions, batch, free, ones, ones, 0.0, SMALL)
+    loss = surrogate(training.actor, decisions, batch, free, -ones, ones, 0.0, SMALL)
     assert float(gain[1].detach()) == pytest.approx(-1 - SMALL.clip, abs=1e-5)
     assert float(loss[1].detach()) == pytest.approx(math.exp(0.5), abs=1e-5)
     assert float(gain[3]) == 1.0
+
+
+@pytest.mark.parametrize("account", [Account(2.0), Account(math.inf, penalty_per_nat=0.1), Account(math.inf)])
+@pytest.mark.parametrize("all_of_them", [False, True])
+def test_where_there_is_one_choice_nothing_is_learnt_of_choosing(account, all_of_them):
+    """Looking at such decisions or passing over them is the same: loss, gradients and all."""
+    training, episodes = played(account)
+    decisions, batch = episodes.decisions, torch.arange(len(episodes.decisions.row))
+    free = torch.zeros_like(batch, dtype=torch.bool) if all_of_them else batch % 3 == 0
+    only = torch.full_like(decisions.log_base, -torch.inf).scatter(1, decisions.choice[:, None], 0.0)
+    decisions = replace(
+        decisions,
+        log_base=torch.where(free[:, None], decisions.log_base, only),
+        log_probability=torch.where(free, decisions.log_probability, 0.0),
+    )
+    advantage, target = torch.linspace(-1, 2, len(batch)).double(), torch.ones(len(batch)).double()
+    found = []
+    for seen in (free, torch.ones_like(free)):
+        training.actor.zero_grad(set_to_none=True)
+        terms = surrogate(training.actor, decisions, batch, seen, advantage, target, 0.3, SMALL)
+        terms[0].backward()
+        gradients = [parameter.grad for parameter in training.actor.parameters()]
+        found.append(([float(term.detach()) for term in terms], gradients))
+    assert found[0][0] == pytest.approx(found[1][0])
+    for passed_over, looked_at in zip(found[0][1], found[1][1], strict=True):
+        torch.testing.assert_close(passed_over, looked_at, rtol=1e-4, atol=1e-7)
 
 
 def test_the_summary_is_the_means():

@@ -193,7 +193,6 @@ class Book:
                 self.transcripts[row].append(Said(token, self.speaker[row], False))
 
 
-@torch.no_grad()
 def play_episodes(cast: Cast, rows: int, seed: int, n_transcripts: int = 0) -> Episodes:
     """Play ``rows`` episodes side by side; deterministic given ``seed``.
 
@@ -205,35 +204,36 @@ def play_episodes(cast: Cast, rows: int, seed: int, n_transcripts: int = 0) -> E
     generator = torch.Generator().manual_seed(seed)
     stage = Stage(cast.scene, cast.marks, rows, np.random.default_rng(seed))
     ledgers = Ledgers(rows, cast.account.budget_nats, stage.n_turns)
-    cast.members.start(rows)
-    state = cast.base.start(rows)
     book = Book(rows, n_transcripts)
-    while not stage.done.all():
-        acting, replying = stage.acting(), stage.replying()
-        tokens = np.full(rows, cast.marks.pad)
-        stage.hear_given(tokens)
-        if len(acting):
-            demonstrator = cast.scene.demonstrator(acting)
-            known = None if demonstrator is None else torch.from_numpy(demonstrator)
-            step = cast.members.predict(torch.from_numpy(acting), known)
-            log_nu = cast.base.predict(state[acting], step)
-            out = choose(cast.actor, cast.account, stage.answered, ledgers, acting, log_nu, step, generator)
-            state[acting] = cast.base.advance(state[acting], step, out.tokens, out.own)
-            tokens[acting] = out.tokens.numpy()
-            book.note_actions(acting, out)
-        if len(replying):
-            user = cast.scene.user(replying)
-            known_user = None if user is None else torch.from_numpy(user)
-            if known_user is None:
-                known_user = cast.members.predict(torch.from_numpy(replying)).networks[0]
-            tokens[replying] = draw(known_user, generator).numpy()
-        book.note_others(tokens, acting, replying, cast.marks)
-        cast.members.advance(torch.from_numpy(tokens))
-        stage.speak(acting, tokens[acting])
-        stage.reply(replying, tokens[replying])
-        cast.scene.listen(tokens)
-        ledgers.credit(stage.fresh_reward)
-        stage.fresh_reward[:] = 0.0
+    with torch.inference_mode():
+        cast.members.start(rows)
+        state = cast.base.start(rows)
+        while not stage.done.all():
+            acting, replying = stage.acting(), stage.replying()
+            tokens = np.full(rows, cast.marks.pad)
+            stage.hear_given(tokens)
+            if len(acting):
+                demonstrator = cast.scene.demonstrator(acting)
+                known = None if demonstrator is None else torch.from_numpy(demonstrator)
+                step = cast.members.predict(torch.from_numpy(acting), known)
+                log_nu = cast.base.predict(state[acting], step)
+                out = choose(cast.actor, cast.account, stage.answered, ledgers, acting, log_nu, step, generator)
+                state[acting] = cast.base.advance(state[acting], step, out.tokens, out.own)
+                tokens[acting] = out.tokens.numpy()
+                book.note_actions(acting, out)
+            if len(replying):
+                user = cast.scene.user(replying)
+                known_user = None if user is None else torch.from_numpy(user)
+                if known_user is None:
+                    known_user = cast.members.predict(torch.from_numpy(replying)).networks[0]
+                tokens[replying] = draw(known_user, generator).numpy()
+            book.note_others(tokens, acting, replying, cast.marks)
+            cast.members.advance(torch.from_numpy(tokens))
+            stage.speak(acting, tokens[acting])
+            stage.reply(replying, tokens[replying])
+            cast.scene.listen(tokens)
+            ledgers.credit(stage.fresh_reward)
+            stage.fresh_reward[:] = 0.0
     for row in range(len(book.transcripts)):
         book.note_given(row, stage.given[row], cast.marks)
     known_demonstrator = cast.scene.demonstrator_known

@@ -141,10 +141,13 @@ def learn(training: Training, decisions: Decisions, config: ProtectConfig, seed:
     scale = float(advantage.std(correction=0)) + 1e-8
     advantage = (advantage - advantage.mean()) / scale
     generator = torch.Generator().manual_seed(seed)
+    free = (decisions.log_base > -torch.inf).sum(1) > 1
     for _ in range(config.passes):
         order = torch.randperm(len(target), generator=generator)
         for batch in order.chunk(config.minibatches):
-            last = surrogate(actor, decisions, batch, advantage[batch], target[batch], price / scale, config)
+            last = surrogate(
+                actor, decisions, batch, free[batch], advantage[batch], target[batch], price / scale, config
+            )
             if not torch.isfinite(last[0]):
                 raise InputError("the loss is not a number; is the reward finite? this iteration was not kept")
             optimizer.zero_grad()
@@ -159,6 +162,7 @@ def surrogate(
     actor: Actor,
     decisions: Decisions,
     batch: Tensor,
+    free: Tensor,
     advantage: Tensor,
     target: Tensor,
     price: float,
@@ -167,15 +171,16 @@ def surrogate(
     """``(loss, policy loss, value loss, clip fraction)`` of a minibatch.
 
     Loss = -E min(r A, clip(r) A) + price E KL(pi || base) + c E (V - target)^2, with r the probability ratio to the policy that
-    played.
+    played. Where the base leaves one choice alone (``free`` is false), r is 1 and the KL 0 whatever the actor proposes.
     """
-    features, choice = decisions.features[batch], decisions.choice[batch]
-    said, tilt = actor.choices(features, decisions.log_base[batch], decisions.spendable_nats[batch], choice)
-    ratio = (said - decisions.log_probability[batch]).exp()
+    features, rows = decisions.features[batch], batch[free]
+    offered = decisions.log_base[rows], decisions.spendable_nats[rows]
+    said, tilt = actor.choices(features[free], *offered, decisions.choice[rows])
+    ratio = torch.ones_like(advantage).masked_scatter(free, (said - decisions.log_probability[rows]).exp())
     bounded = ratio.clamp(1.0 - config.clip, 1.0 + config.clip)
     policy_loss = -torch.minimum(ratio * advantage, bounded * advantage).mean()
     value_loss = (actor.value(features).double() - target).square().mean()
-    loss = policy_loss + (price * tilt.mean() if price else 0.0) + config.value_weight * value_loss
+    loss = policy_loss + (price * tilt.sum() / len(batch) if price else 0.0) + config.value_weight * value_loss
     return loss, policy_loss, value_loss, (ratio != bounded).double().mean()
 
 
