@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from mightnt.errors import ContractError, InputError
 from mightnt.lm import vocabulary
 from mightnt.lm.full_kl import kl_step_nats
-from mightnt.lm.vocabulary import log_sums, vouched_by_heads, vouched_by_logits, vouched_kl_nats
+from mightnt.lm.vocabulary import vouched_by_heads, vouched_by_logits, vouched_kl_nats
 from tests.lm.high_water import HighWater
 
 INF = float("inf")
@@ -140,14 +140,6 @@ def test_a_large_vocabulary_in_float32_against_float64(dtype, offset):
     assert said.log_nu.dtype == torch.float32
     torch.testing.assert_close(said.log_nu.double(), oracle[range(3), targets], rtol=0, atol=3e-6)
     torch.testing.assert_close(said.log_kept.double(), oracle.logsumexp(-1), rtol=0, atol=3e-6)
-
-
-@given(st.lists(st.lists(st.sampled_from([-INF, -1e4, -90.0, -3.0, 0.0, 50.0]), min_size=3, max_size=3), max_size=4))
-def test_log_sums_are_those_of_torch(rows):
-    for dtype in (torch.float32, torch.float64):
-        logs = torch.tensor(rows, dtype=dtype).reshape(-1, 3)
-        torch.testing.assert_close(log_sums(logs), logs.logsumexp(-1), rtol=1e-6, atol=1e-6)
-    assert log_sums(torch.tensor([[0.0, math.nan]])).isnan().all()
 
 
 def heads_of(members, positions, tokens, dtype=torch.float32, widths=(5, 8, 5, 4)):

@@ -26,6 +26,7 @@ from torch import Tensor
 
 from mightnt.errors import BudgetError
 from mightnt.lm.bases.contract import log_kept
+from mightnt.lm.logs import exp_of
 
 Asking = Literal["floor", "charged"]
 Constraint = Literal["none", "budget", "penalty", "target"]
@@ -157,7 +158,8 @@ def system_kl_nats(log_policy: Tensor, log_demonstrator: Tensor) -> Tensor:
 
     Kind: exact per decision. Cost: O(rows x tokens).
     """
-    mu = log_demonstrator.exp()
-    system = log_policy[:, :-1].exp() + log_policy[:, -1:].exp() * mu
-    terms = torch.where(system > 0, system * (system.log() - log_demonstrator), torch.zeros_like(system))
-    return terms.sum(dim=1)
+    policy, mu = exp_of(log_policy), exp_of(log_demonstrator)
+    system = policy[:, :-1] + policy[:, -1:] * mu
+    never = system == 0
+    terms = system * (system.masked_fill(never, 1.0).log() - log_demonstrator)
+    return terms.masked_fill_(never, 0.0).sum(dim=1)

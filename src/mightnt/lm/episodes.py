@@ -14,6 +14,7 @@ from mightnt.lm.account import Account, must_ask, offer, system_kl_nats
 from mightnt.lm.actor import Policy
 from mightnt.lm.bases.contract import Base, pick
 from mightnt.lm.ledgers import Decisions, Ledgers
+from mightnt.lm.logs import exp_of
 from mightnt.lm.members import Members, MemberStep
 from mightnt.lm.scenes import Scene
 from mightnt.lm.stage import Stage
@@ -145,7 +146,7 @@ def draw(log_probabilities: Tensor, generator: torch.Generator) -> Tensor:
 
     Errors: :class:`~mightnt.errors.InputError` for a row that holds NaN or +inf, or no mass at all.
     """
-    sums = log_probabilities.double().exp().cumsum(1)
+    sums = exp_of(log_probabilities.double()).cumsum(1)
     total = sums[:, -1:]
     if not bool(((total > 0) & total.isfinite()).all()):
         raise InputError("log-probabilities to draw from hold NaN or +inf, or no mass at all; what says them is broken")

@@ -21,6 +21,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from mightnt.errors import InputError
+from mightnt.lm.logs import exp_of
 from mightnt.prediction import FloatArray
 
 STEPS_MOST = 64
@@ -35,8 +36,11 @@ DAMPED_BELOW_NATS = 1e-8
 """Allotments below this have a gradient that falls to zero with them; see :func:`tilt_to_kl`."""
 NUMBERS_AT_ONCE = 2**18
 """Symbols times rows that are worked on together: a few such tables of float64 fit a processor's cache."""
-FAINTEST_LOG_SHARE = -700.0
-"""Symbols with a smaller share of the base are carried along, never sought: exp of less is no float64 number."""
+FAINTEST_LOG_SHARE = -650.0
+"""Symbols with a smaller share of the base are carried along, never sought."""
+LOWEST_LOG_SHARE = -700.0
+"""What all smaller shares count as while a tilt is sought: beside any that is sought they are nothing, even a million of
+them, and exp of less is slow on a processor, or no float64 number."""
 
 
 def tilt_to_kl(log_base: Tensor, direction: Tensor, kl_nats: Tensor) -> Tensor:
@@ -143,7 +147,7 @@ class _Tilt(torch.autograd.Function):
         to_kl = torch.empty_like(tilt, dtype=kl_dtype)
         for some in _blocks(gradient):
             step, slope = tilt[some].unsqueeze(-1), (tilt[some] / span[some]).clamp(max=torch.finfo(torch.float64).max)
-            p, g = log_policy[some].exp(), gradient[some].to(torch.float64, copy=True)
+            p, g = exp_of(log_policy[some]), gradient[some].to(torch.float64, copy=True)
             g.masked_fill_(log_policy[some] == -torch.inf, 0.0)
             c = (unit[some] - torch.linalg.vecdot(p, unit[some]).unsqueeze(-1)).mul_(step)
             g.addcmul_(p, g.sum(-1, keepdim=True), value=-1)
@@ -180,7 +184,7 @@ class _Choices(torch.autograd.Function):
         for some in _blocks(unit):
             g, at = gradient[some].double().unsqueeze(-1), choice[some]
             step, slope = tilt[some].unsqueeze(-1), (tilt[some] / span[some]).clamp(max=torch.finfo(torch.float64).max)
-            p, slope = log_policy[some].exp(), slope.unsqueeze(-1)
+            p, slope = exp_of(log_policy[some]), slope.unsqueeze(-1)
             c = unit[some] - (p * unit[some]).sum(-1, keepdim=True)
             c.mul_(step)
             slant = g * c.gather(1, at) / (p * c).mul_(c).sum(-1, keepdim=True)
@@ -243,14 +247,15 @@ def _tilted(
     log_share = log_base.double().log_softmax(-1)
     torch.lt(log_share, FAINTEST_LOG_SHARE, out=unsought)
     span = _standardize(direction, unsought, unit)
-    supremum, mean, variance = _base_moments(log_share, unit)
+    raised = log_share.clamp(min=LOWEST_LOG_SHARE)
+    supremum, mean, variance = _base_moments(raised, unit)
     usable = (kl_nats >= 0) & (kl_nats + span + mean).isfinite()
     if not bool(usable.all()):
         row = int(usable.int().argmin())
         _refuse(first + row, float(kl_nats[row]), float(span[row]))
     reachable = supremum * (1 - SHORT_OF_SUPREMUM_NATS / (1 + supremum))
     aim = _below_rounding(torch.minimum(kl_nats, reachable), unit.shape[-1], dtype)
-    tilt, log_total = _tilts(log_share, unit, *(x.cpu().numpy() for x in (aim, supremum, mean, variance)))
+    tilt, log_total = _tilts(raised, unit, *(x.cpu().numpy() for x in (aim, supremum, mean, variance)))
     torch.addcmul(log_share, tilt.unsqueeze(-1), unit, out=log_policy).sub_(log_total.unsqueeze(-1))
     return tilt, span, (kl_nats / DAMPED_BELOW_NATS).clamp(max=1) * (kl_nats <= reachable), aim
 
@@ -296,7 +301,7 @@ def _below_rounding(kl: Tensor, n_symbols: int, dtype: torch.dtype) -> Tensor:
 
     A log-probability L is rounded by at most eps/2 * L, which moves the KL by eps/2 * sum p L |1 + log(p / q)|: at most
     eps/2 * entropy * (1 + KL) if L and the ratio have nothing to do with each other, and if they have, then a symbol that
-    carries the KL alone has L <= log(700 / KL), because log(p / q) is at most 700.
+    carries the KL alone has L <= log(650 / KL), because log(p / q) is at most 650.
     """
     rounding = torch.finfo(dtype).eps / 2 * math.log(max(n_symbols, -FAINTEST_LOG_SHARE)) * (1 + kl)
     return (kl - (rounding - 9e-7).clamp(min=0)).clamp(min=0)

@@ -28,10 +28,11 @@ from mightnt.lm.bases.turn import Turn
 from mightnt.lm.capped_sums import kept_by_lists
 from mightnt.lm.full_kl import kl_step_nats
 from mightnt.lm.heads import TwoParts
+from mightnt.lm.logs import log_sums
 from mightnt.lm.members import MemberStep
 from mightnt.lm.panel import Asks, Panel
 from mightnt.lm.scoring import MAX_TOKENS
-from mightnt.lm.vocabulary import log_sums, rows_in_block, rows_in_cache, vouched_by_heads
+from mightnt.lm.vocabulary import rows_in_block, rows_in_cache, vouched_by_heads
 
 BY_TOKEN = (Single, Minimum, Slack, Trajectory, Capped, Mixture)
 """Bases that look at each token by itself: float32 is enough for them over the vocabulary. Their states are float64."""

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from mightnt.errors import ContractError, InputError
 from mightnt.lm.full_kl import kl_step_nats
+from mightnt.lm.logs import log_sums
 
 CACHE_BYTES = 2**21
 """Numbers swept over several times in a row: on a CPU they should stay in the cache."""
@@ -229,18 +230,6 @@ def lower(least: Tensor, logits: Tensor, rule: MinimumRule, member: int, rows: i
 def log_totals(least: Tensor, rows: int) -> Tensor:
     """log sum_x nu(x) of each row, at most 0, ``rows`` of them at a time."""
     return torch.cat([log_sums(least[part]) for part in pieces(len(least), rows)]).clamp_(max=0.0)
-
-
-def log_sums(logs: Tensor) -> Tensor:
-    """log sum_x e^logs(x) of each row, ``-inf`` where all are; shape (rows,).
-
-    As ``torch.logsumexp``, which takes many times as long over ``-inf`` on a CPU. Beside the largest term, 1, what is raised
-    to e^-80 here is below rounding, for a vocabulary of millions and in float64 too.
-    """
-    top = logs.amax(-1, keepdim=True)
-    nothing = top.isneginf()
-    sums = (logs - top.masked_fill(nothing, 0.0)).clamp_(min=-80.0).exp_().sum(-1, keepdim=True).log_()
-    return sums.add_(top).masked_fill_(nothing, -torch.inf).squeeze(-1)
 
 
 def pieces(total: int, size: int) -> Iterator[slice]:

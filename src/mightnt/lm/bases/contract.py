@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Protocol
 
-import torch
 from torch import Tensor
 
+from mightnt.lm.logs import log_sums
 from mightnt.lm.members import MemberStep
 
 State = Tensor
@@ -39,7 +39,7 @@ def log_kept(log_nu: Tensor) -> Tensor:
 
     Totals above one by rounding (float64) count as one. Kind: exact.
     """
-    return torch.logsumexp(log_nu, dim=-1).clamp(max=0.0)
+    return log_sums(log_nu).clamp(max=0.0)
 
 
 def pick(log_probabilities: Tensor, tokens: Tensor) -> Tensor:
