@@ -341,3 +341,14 @@ def test_threads_that_share_a_tokenizer_do_not_disturb_each_other():
         found = list(pool.map(lambda n: content_tokens(tokenizer, ["x" * n]), [5, 40, 20, 10]))
     assert found == [[[9]]] * 4
     assert (core.encode_special_tokens, core.post_processor) == (False, "trims")
+
+
+def test_checksums_tell_demonstrations_apart_by_tokens_ends_and_what_others_began():
+    tokens, flags = np.array([1, 5, 3, 2], np.int32), np.zeros(4, dtype=bool)
+
+    def encoded(tokens=tokens, starts=(0, 4), is_begun=None):
+        return EncodedDialogues(tokens, np.array(starts), flags, np.zeros(4, np.int32), is_begun)
+
+    others = [encoded(tokens[::-1].copy()), encoded(starts=(0, 2, 4)), encoded(is_begun=np.array([0, 1, 0, 0], bool))]
+    assert len({one.checksum for one in (encoded(), *others)}) == 4
+    assert encoded().checksum == encoded(tokens.copy()).checksum

@@ -248,15 +248,13 @@ class Progress:
         )
 
 
-def fingerprint(network: Network, encoded: EncodedDialogues, config: FitConfig, seed: int) -> str:
+def fingerprint(network: Network, encoded: EncodedDialogues, config: object, seed: int) -> str:
     """Which fit this is: configuration, seed, and checksums of the data and of the weights it begins with."""
     weights = 0
     for parameter in network.parameters():
         plain = parameter.detach().cpu().contiguous().reshape(-1).view(torch.uint8)  # numpy knows no bfloat16
         weights = zlib.crc32(plain.numpy().data, weights)
-    data = zlib.crc32(encoded.starts.data, zlib.crc32(encoded.tokens.data))
-    data = data if encoded.is_begun is None else zlib.crc32(encoded.is_begun.data, data)
-    return f"{config} seed={seed} data={data:08x} weights={weights:08x}"
+    return f"{config} seed={seed} data={encoded.checksum} weights={weights:08x}"
 
 
 def learning(network: Network) -> list[tuple[str, Tensor]]:

@@ -6,7 +6,6 @@ know nobody else, or do not see what the agent did before. Left out: choosing th
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -65,12 +64,11 @@ def further_network(imitators: Imitators, kind: Further, config: FurtherConfig |
         raise InputError(f"unknown kind of network {kind!r}; allowed are {', '.join(get_args(Further))}")
     config = config or FurtherConfig()
     corpus = encode(imitators.tokenizer, one_turn_each(imitators.fitted) if kind == "turn-local" else imitators.fitted)
-    data = zlib.crc32(corpus.tokens.data, zlib.crc32(corpus.starts.data))
-    key = f"{kind} {config} vocabulary={len(imitators.tokenizer)} context={context_tokens(imitators.networks[0])} {data:08x}"
+    vocabulary, context = len(imitators.tokenizer), context_tokens(imitators.networks[0])
+    key = f"{kind} {config} vocabulary={vocabulary} context={context} {corpus.checksum}"
     if key not in FITTED:
-        context = config.limited_tokens if kind == "limited-context" else context_tokens(imitators.networks[0])
-        shape = NetworkShape(config.width, config.layers, context=context)
-        network = build_network(shape, len(imitators.tokenizer), config.seed)
+        seen = config.limited_tokens if kind == "limited-context" else context
+        network = build_network(NetworkShape(config.width, config.layers, context=seen), vocabulary, config.seed)
         fit(network, corpus, FitConfig(config.steps(len(imitators.fitted))), config.seed)
         FITTED[key] = network
     return FITTED[key]

@@ -303,6 +303,8 @@ def _below_rounding(kl: Tensor, n_symbols: int, dtype: torch.dtype) -> Tensor:
     eps/2 * entropy * (1 + KL) if L and the ratio have nothing to do with each other, and if they have, then a symbol that
     carries the KL alone has L <= log(650 / KL), because log(p / q) is at most 650.
     """
+    if dtype == torch.float64:
+        return kl
     rounding = torch.finfo(dtype).eps / 2 * math.log(max(n_symbols, -FAINTEST_LOG_SHARE)) * (1 + kl)
     return (kl - (rounding - 9e-7).clamp(min=0)).clamp(min=0)
 
@@ -337,10 +339,10 @@ def _straightened(share: FloatArray) -> FloatArray:
 def _cumulants(log_share: Tensor, unit: Tensor, tilt: FloatArray, buffer: Tensor) -> tuple[FloatArray, ...]:
     """log Z and the first three cumulants of the standardized direction under the policy with this tilt, ``[rows]``."""
     weight = torch.addcmul(log_share, torch.from_numpy(tilt).to(unit.device).unsqueeze(-1), unit, out=buffer).exp_()
-    sums = [weight.sum(-1)] + [weight.mul_(unit).sum(-1) for _ in range(3)]
-    total, first, second, third = torch.stack(sums).cpu().numpy()
-    mean, square, cube = first / total, second / total, third / total
-    return np.log(total), mean, square - mean**2, cube - 3 * mean * square + 2 * mean**3
+    sums = torch.stack([weight.sum(-1)] + [weight.mul_(unit).sum(-1) for _ in range(3)]).cpu().numpy()
+    mean, square, cube = sums[1:] / sums[0]
+    variance = square - mean * mean
+    return np.log(sums[0]), mean, variance, cube - mean * (square + 2 * variance)
 
 
 def _picked(rows: NDArray[np.intp], *tables: Tensor) -> list[Tensor]:
@@ -356,10 +358,11 @@ def _halley(
 
     With s = sqrt(KL / supremum), dKL/dlambda = lambda * variance and d variance/dlambda = skew (third cumulant).
     """
-    share = np.sqrt(kl / supremum)
-    rest, share_rate = 1 - share, tilt * variance / (2 * supremum * share)
-    step = (target - _straightened(share)) * rest / share_rate
-    curvature = 1 / tilt + skew / variance - share_rate / share + share_rate / rest
+    share, rate = np.sqrt(kl / supremum), tilt * variance
+    share_rate = rate / (2 * supremum * share)
+    straight_rate = share_rate / (1 - share)
+    step = (target - _straightened(share)) / straight_rate
+    curvature = 1 / tilt + skew / variance - share_rate / share + straight_rate
     new: FloatArray = tilt + step / np.minimum(np.maximum(1 + step * curvature / 2, 0.5), 2)
     return new
 
@@ -395,8 +398,9 @@ def _roots(
             if landed.all():
                 return found
         furthest = 4 * tilt
-        middle = np.sqrt(low) * np.sqrt(np.minimum(high, furthest))
-        tilt = np.where(landed, tilt, np.where(inside, np.minimum(new, furthest), middle))
+        if not inside.all():
+            new = np.where(inside, new, np.sqrt(low) * np.sqrt(np.minimum(high, furthest)))
+        tilt = np.where(landed, tilt, np.minimum(new, furthest))
         if 2 * np.count_nonzero(landed) > len(rows):
             kept = np.flatnonzero(~landed)
             rows, landed, buffer = rows[kept], landed[kept], buffer[: len(kept)]

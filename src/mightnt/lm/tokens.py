@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import Any, TypeAlias
+from zlib import crc32
 
 import numpy as np
 from numpy.typing import NDArray
@@ -195,6 +196,12 @@ class EncodedDialogues:
             raise InputError(f"arrays of encoded dialogues do not fit together: {n} tokens, starts {self.starts}")
         if (np.diff(self.starts) <= 0).any():
             raise InputError("an encoded dialogue is empty; each needs at least one turn")
+
+    @property
+    def checksum(self) -> str:
+        """Eight hexadecimal digits that tell one set of encoded dialogues from another."""
+        data = crc32(self.starts.data, crc32(self.tokens.data))
+        return f"{data if self.is_begun is None else crc32(self.is_begun.data, data):08x}"
 
     @property
     def n_dialogues(self) -> int:

@@ -79,11 +79,27 @@ def test_the_base_is_the_minimum_over_everybody(imitators):
     assert base.predict(base.start(1), step).exp()[0].tolist() == pytest.approx([0.0, 0.25, 0.1])
 
 
-def test_the_whole_way_is_deterministic(imitators):
-    config = WorstCaseConfig(evaluations=20, episodes=3, rounds=2)
-    one, two = (worst_case(imitators, config) for _ in range(2))
-    assert torch.equal(one.layer.weight, two.layer.weight)
-    assert one.given_up_nats <= -math.log(config.level)
+SHORT = WorstCaseConfig(evaluations=20, episodes=3, rounds=2)
+
+
+def test_the_whole_way_is_deterministic(imitators, monkeypatch):
+    found = []
+    for _ in range(2):
+        monkeypatch.setattr("mightnt.lm.bases.worst_case.FOUND", {})
+        found.append(worst_case(imitators, SHORT))
+    assert found[0] is not found[1]
+    assert torch.equal(found[0].layer.weight, found[1].layer.weight)
+    assert found[0].given_up_nats <= -math.log(SHORT.level)
+
+
+def test_it_is_sought_once_and_again_for_another_seed_other_demonstrations_or_another_search(imitators, monkeypatch):
+    looked_for = []
+    monkeypatch.setattr("mightnt.lm.bases.worst_case.FOUND", {})
+    monkeypatch.setattr("mightnt.lm.bases.worst_case.sought", lambda *how: looked_for.append(how) or how)
+    fewer = dataclasses.replace(imitators, fitted=imitators.fitted[:-1])
+    for who, config, seed in ((imitators, SHORT, 0), (imitators, SHORT, 1), (fewer, SHORT, 0), (imitators, QUICK, 0)):
+        assert worst_case(who, config, seed) is worst_case(who, config, seed)
+    assert len(looked_for) == 4
 
 
 def test_a_warm_policy_is_the_base_flattened_and_asks_only_where_there_is_nothing():
