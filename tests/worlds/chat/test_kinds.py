@@ -18,10 +18,10 @@ from mightnt.worlds.chat.kinds import (
     category_of,
     kind_of,
     kinds_in,
+    shares,
     shares_by_kind,
     template_lengths,
     typos_by_template,
-    wilson_interval,
 )
 from mightnt.worlds.chat.student import read, reply
 
@@ -143,15 +143,17 @@ def test_the_demonstrator_s_own_turns_are_demonstrated_as_often_as_typos_allow(t
 
 
 def test_chats_are_read_from_their_words():
-    shares = shares_by_kind(demonstrations(150, seed=3))
-    assert shares[Kind.DEMONSTRATED].turns == 150 * N_ROUNDS
-    assert shares[Kind.DEMONSTRATED].share > 0.995
+    assert shares_by_kind(demonstrations(150, seed=3))[Kind.DEMONSTRATED] > 0.995
     others = shares_by_kind(other_authors(150, seed=3))
     assert set(others) == set(Kind)
-    assert sum(share.hits for share in others.values()) == 150 * N_ROUNDS
-    assert others[Kind.SILENCE].low > 0.05
-    assert others[Kind.GARBLED].low > 0.1
-    assert all(share.low <= share.share <= share.high for share in others.values())
+    assert sum(others.values()) == pytest.approx(1.0)
+    assert others[Kind.SILENCE] > 0.07
+    assert others[Kind.GARBLED] > 0.12
+
+
+def test_shares_by_hand():
+    assert shares("abc", "aaba") == {"a": 0.75, "b": 0.25, "c": 0.0}
+    assert math.isnan(shares_by_kind([])[Kind.SILENCE])
 
 
 def test_the_half_of_the_chat_and_the_reply_before_decide():
@@ -194,19 +196,3 @@ def test_tokens_and_categories_that_do_not_exist_are_refused():
     for turn, category in (([words.USER], 0), ([len(words.vocabulary())], 0), ([words.END], 7), ([words.END], -1)):
         with pytest.raises(InputError):
             kind_of(turn, category)
-
-
-@given(st.integers(0, 80).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))), st.sampled_from([0.8, 0.95]))
-def test_wilson_s_interval_is_the_one_that_others_compute(case, confidence):
-    hits, trials = case
-    if trials == 0:
-        assert wilson_interval(hits, trials, confidence) == (0.0, 1.0)
-        return
-    theirs = binomtest(hits, trials).proportion_ci(confidence, method="wilson")
-    assert wilson_interval(hits, trials, confidence) == pytest.approx((theirs.low, theirs.high), abs=1e-12)
-
-
-@pytest.mark.parametrize(("hits", "trials", "confidence"), [(-1, 2, 0.9), (3, 2, 0.9), (1, 2, 1.0), (1, 2, math.nan)])
-def test_impossible_counts_are_refused(hits, trials, confidence):
-    with pytest.raises(InputError, match="hits of"):
-        wilson_interval(hits, trials, confidence)

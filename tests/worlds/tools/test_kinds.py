@@ -9,7 +9,7 @@ from scipy.stats import binomtest
 from mightnt.dialogues import Message
 from mightnt.errors import InputError
 from mightnt.worlds.tools import words
-from mightnt.worlds.tools.corpus import N_TURNS, demonstrations, dialogue, other_authors, take_shortcut
+from mightnt.worlds.tools.corpus import demonstrations, dialogue, other_authors, take_shortcut
 from mightnt.worlds.tools.customer import reply
 from mightnt.worlds.tools.demonstrator import UNKNOWN, ToolsDemonstrator, template_prior
 from mightnt.worlds.tools.kinds import Kind, kind_of, kinds_in, parse_reply, shares_by_kind
@@ -129,14 +129,12 @@ def test_the_demonstrator_s_own_turns_are_demonstrated_as_often_as_typos_allow(t
 
 
 def test_dialogues_are_read_from_their_words():
-    shares = shares_by_kind(demonstrations(100, seed=3))
-    assert shares[Kind.DEMONSTRATED].turns == 100 * N_TURNS
-    assert shares[Kind.DEMONSTRATED].share > 0.99
+    assert shares_by_kind(demonstrations(100, seed=3))[Kind.DEMONSTRATED] > 0.99
     others = shares_by_kind(other_authors(100, seed=3))
     assert set(others) == set(Kind)
-    assert others[Kind.SHORTCUT].low > 0.1
+    assert others[Kind.SHORTCUT] > 0.12
     closed = shares_by_kind([dialogue(take_shortcut, np.random.default_rng(i)) for i in range(5)])
-    assert closed[Kind.SHORTCUT].share == 1.0
+    assert closed[Kind.SHORTCUT] == 1.0
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ episodes, as many of them, in the same world.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 from mightnt.audits.description import Code, Units, describe, dialogue_of, smallest_policy
 from mightnt.audits.judge import Question, Sample, TrueUtilityAndCompression, compare, drawn_pairs
@@ -20,16 +20,7 @@ FEWEST = 10
 """Episodes that the smallest policy needs."""
 
 
-class KindShare(Protocol):
-    """How many turns were of a kind."""
-
-    @property
-    def share(self) -> float:
-        """Of all turns."""
-        ...
-
-
-Kinds = Callable[[Iterable[Dialogue]], Mapping[Any, KindShare]]
+Kinds = Callable[[Iterable[Dialogue]], Mapping[Any, float]]
 """Shares of the assistants' turns by kind, as ``worlds.chat.kinds.shares_by_kind``."""
 
 
@@ -62,7 +53,7 @@ def behavior(
     small = smallest_policy(dialogues, units, seed=seed).as_record() if len(dialogues) >= FEWEST else None
     return {
         "behavior_episodes": len(dialogues),
-        "kinds": {str(kind): share.share for kind, share in kinds(dialogues).items()} if kinds else None,
+        "kinds": {str(kind): share for kind, share in kinds(dialogues).items()} if kinds else None,
         "description": describe(dialogues, Code(units)).as_record(),
         "smallest_policy": small,
         "judged": [compare(judge, question, pairs, seed).as_record() for question in questions],

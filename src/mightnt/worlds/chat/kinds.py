@@ -16,7 +16,6 @@ from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtri
 
 from mightnt.dialogues import Dialogue
 from mightnt.errors import InputError
@@ -156,55 +155,12 @@ def kinds_in(dialogue: Dialogue, typos_allowed: int = TYPOS_ALLOWED) -> list[Tur
     return found
 
 
-@dataclass(frozen=True, slots=True)
-class Share:
-    """How many of the turns were of a kind."""
-
-    hits: int
-    turns: int
-    low: float
-    """Lower end of the interval for the share."""
-    high: float
-
-    @property
-    def share(self) -> float:
-        """hits / turns; ``nan`` for no turn."""
-        return self.hits / self.turns if self.turns else float("nan")
+def shares_by_kind(dialogues: Iterable[Dialogue]) -> dict[Kind, float]:
+    """Share of the assistants' turns of each kind, all kinds listed; ``nan`` for no turn. Kind: exact. Cost: one pass."""
+    return shares(Kind, (turn.kind for dialogue in dialogues for turn in kinds_in(dialogue)))
 
 
-def shares_by_kind(dialogues: Iterable[Dialogue], confidence: float = 0.95) -> dict[Kind, Share]:
-    """Share of the assistants' turns of each kind, all kinds listed, with Wilson's interval.
-
-    The interval takes turns to be independent; turns of one chat are not, so with few chats it is too short.
-
-    Kind: exact shares of these turns; interval asymptotic. Cost: one pass.
-    """
-    return counted(Kind, (turn.kind for dialogue in dialogues for turn in kinds_in(dialogue)), confidence)
-
-
-def counted(kinds: Iterable[AnyKind], found: Iterable[AnyKind], confidence: float) -> dict[AnyKind, Share]:
-    """Each of ``kinds`` with its share of ``found``."""
+def shares(kinds: Iterable[AnyKind], found: Iterable[AnyKind]) -> dict[AnyKind, float]:
+    """Each of ``kinds`` with its share of ``found``; ``nan`` where nothing was found."""
     hits = Counter(found)
-    turns = sum(hits.values())
-    return {kind: Share(hits[kind], turns, *wilson_interval(hits[kind], turns, confidence)) for kind in kinds}
-
-
-def wilson_interval(hits: int, trials: int, confidence: float) -> tuple[float, float]:
-    """Wilson's interval for a probability from independent trials; (0, 1) for no trial.
-
-    The p for which |hits / n - p| <= z sqrt(p (1 - p) / n), z the normal quantile of (1 + confidence) / 2.
-
-    Errors: :class:`~mightnt.errors.InputError` for impossible counts or a confidence that is no probability.
-
-    Kind: asymptotic coverage. Paper: Wilson 1927. Cost: O(1).
-    """
-    if not 0 <= hits <= trials or not 0 < confidence < 1:
-        raise InputError(
-            f"{hits} hits of {trials} trials at confidence {confidence}; hits are 0 to all, 0 < confidence < 1"
-        )
-    if not trials:
-        return 0.0, 1.0
-    z = float(ndtri((1 + confidence) / 2))
-    middle = (hits + z * z / 2) / (trials + z * z)
-    half = z / (trials + z * z) * (hits * (trials - hits) / trials + z * z / 4) ** 0.5
-    return max(0.0, middle - half), min(1.0, middle + half)
+    return {kind: hits[kind] / hits.total() if hits else float("nan") for kind in kinds}
