@@ -23,7 +23,7 @@ COLORS = tuple(
     STYLES[name].color for name in ("pessimistic", "mixture", "known", "single", "pessimistic-minimum", "none")
 )
 PLACES = [(dx, dy) for dy in (0, 11, -11, 22, -22, 33, -33, 44, -44, 55, -55) for dx in (9, -9)]
-"""Where a label may stand, in points from its marker; the first free one is taken."""
+"""Where a label may stand, in points from its marker; the first are preferred."""
 LETTER_POINTS = 5.0
 """Width of a letter of a label, generously."""
 FLOOR_NATS = 0.01
@@ -127,7 +127,7 @@ def distance_axis(axes: Axes, distances: Sequence[float], budget: float) -> None
 
 
 def label(axes: Axes, found: Sequence[Point], lines: Sequence[float]) -> None:
-    """A name beside each marker, at the first place where it covers no marker, no line and no other name."""
+    """A name beside each marker, at the first place where it covers fewest markers, lines and other names."""
     figure = axes.get_figure()
     assert figure is not None
     figure.draw_without_rendering()  # type: ignore[union-attr]
@@ -148,8 +148,8 @@ def label(axes: Axes, found: Sequence[Point], lines: Sequence[float]) -> None:
             for dx, dy in PLACES
         }
         inside = {k: b for k, b in boxes.items() if b[0] > left and b[2] < right and low < b[1] and b[3] < high + 8}
-        free = [place for place, box in inside.items() if not any(overlap(box, other) for other in taken)]
-        dx, dy = free[0] if free else PLACES[0]
+        covers = {place: sum(overlap(box, other) for other in taken) for place, box in (inside or boxes).items()}
+        dx, dy = min(covers, key=covers.__getitem__)
         taken.append(boxes[dx, dy])
         axes.annotate(
             point.name,
