@@ -127,6 +127,12 @@ def test_what_is_not_known_is_said(synthetic):
     assert not [sentence for sentence in verdict.by_base if sentence.startswith("Single")]
 
 
+def test_a_warning_is_said_once_for_all_runs(synthetic):
+    warned = [run | {"warnings": ["the cap is loose"]} for run in seeds(synthetic, "pessimistic", 9, 8)]
+    assert text(verdict_of(synthetic, warned)).count("came with a warning: the cap is loose.") == 1
+    assert "warning" not in text(verdict_of(synthetic, seeds(synthetic, "pessimistic", 9, 8)))
+
+
 def test_half_a_measurement_is_called_half(synthetic):
     remarks = text(verdict_of(synthetic, seeds(synthetic, "mixture", 9, "unmeasured")))
     assert "measured on some runs of mixture only" in remarks

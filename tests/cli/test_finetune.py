@@ -38,6 +38,20 @@ def test_audit_reads_it_and_does_not_pretend(run_folder):
     assert (run_folder / "report.html").is_file()
 
 
+def test_what_calibration_warned_of_is_said_again_by_the_audit(run_folder, imitators_folder):
+    warned = json.loads((imitators_folder / "imitators.json").read_text())["summary"]["warnings"]
+    assert "only" in warned[0]
+    assert json.loads((run_folder / "run.json").read_text())["warnings"] == warned
+    result = CliRunner().invoke(cli.app, ["audit", str(run_folder)])
+    assert warned[0] in " ".join(result.stdout.split())
+    assert warned[0] in (run_folder / "report.html").read_text().replace("&#39;", "'")
+
+
+def test_a_base_without_caps_is_not_warned_of_them(imitators_folder, tmp_path):
+    assert invoke(imitators_folder, tmp_path / "run", "--base", "single").exit_code == 0
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["warnings"] == []
+
+
 def test_a_run_is_not_overwritten_and_resume_finds_it(run_folder, imitators_folder):
     before = (run_folder / "run.json").read_bytes()
     words = ["--base", "pessimistic", "--kl-budget", "3"]

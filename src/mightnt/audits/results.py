@@ -129,6 +129,8 @@ class Run:
     """What held the policy to its base; empty in records that knew only budgets."""
     constraint_strength: float | None = None
     """Of it: nats an episode, or reward a nat (``penalty``)."""
+    warnings: tuple[str, ...] = ()
+    """What was known against the base before training began: sentences of those who calibrated it."""
 
     @property
     def held_by(self) -> str:

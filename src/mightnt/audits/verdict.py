@@ -254,10 +254,11 @@ def clearly_below(group: Group, demonstrator: Demonstrator) -> bool:
 
 
 def unknown_sentences(setting: Setting) -> list[str]:
-    """What the numbers cannot say: distances not measured, a base with one seed, infinite distances."""
+    """What the numbers cannot say: distances not measured, what calibration warned of, one seed, infinite distances."""
     label, groups = setting.label, setting.groups
     kls = {label(group): measured(run.kl_demonstrator_nats for run in group.runs) for group in groups}
     unmeasured = [name for name, values in kls.items() if not values]
+    warned = dict.fromkeys(warning for group in groups for run in group.runs for warning in run.warnings)
     partly = [label(group) for group in groups if kls[label(group)] and not group.all_measured]
     single = [label(group) for group in groups if len(group.runs) == 1]
     infinite = [name for name, values in kls.items() if math.inf in values]
@@ -269,6 +270,8 @@ def unknown_sentences(setting: Setting) -> list[str]:
         )
     if partly:
         parts.append(f"The distance to the demonstrator was measured on some runs of {join(partly)} only.")
+    if warned:
+        parts.append(f"The imitators came with a warning: {'. '.join(warned)}.")
     if single:
         parts.append(f"{join(single).capitalize()} ran with one seed: no interval, and the next seed may differ.")
     if infinite:

@@ -56,4 +56,6 @@ def finetune(
         f"KL to the base: mean {spent['mean']:.2f}, most {spent['max']:.2f} of {record['budget_nats']} nats an episode"
     )
     typer.echo(f"asks: {record['asked_turns']} of {record['turns']} turns, answered by {record['answered_by']}")
+    for warning in record.get("warnings", ()):
+        typer.echo(f"Warning: {warning}")
     typer.echo(f"Saved in {out}; next: mightnt audit {out}")

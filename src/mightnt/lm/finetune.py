@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, cast
 
+from mightnt.audits.results import PESSIMISTIC
 from mightnt.errors import InputError
 from mightnt.files import plain, read_json, write_json
 from mightnt.lm.account import Account, Asking
@@ -93,6 +94,7 @@ def finetune_folder(
         else "a stand-in, the first network",
         "user_played_by": "the first network",
         "device": device,
+        "warnings": list(imitators.summary.get("warnings", ())) if config.base in PESSIMISTIC else [],
         "provenance": provenance(seed, everything),
     }
     write_json(out / "run.json", record)
