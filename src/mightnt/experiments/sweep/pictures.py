@@ -22,7 +22,7 @@ from mightnt.audits.drawing import INK, PAPER, PARAMETERS, SOFT, STYLES, Style, 
 from mightnt.audits.summary import over_seeds
 from mightnt.experiments.sweep.cells import alone, headline
 from mightnt.experiments.sweep.records import Records
-from mightnt.experiments.sweep.studies import COMPARED, HELD, STUDIES, Study
+from mightnt.experiments.sweep.studies import COMPARED, STUDIES, Study
 from mightnt.experiments.sweep.tables import Gathered, Measured, asks_per_100_turns, gathered, held_by, mean_of
 from mightnt.files import replacing
 
@@ -252,11 +252,11 @@ def both(one: Gathered) -> list[tuple[float, float]]:
 
 
 def along_episode(records: Records, first_seed: int) -> Picture:
-    """KL at each token of an episode, to the base and to the demonstrator, for every base of the headline."""
-    every = [gathered(headline(base), records, first_seed) for base in HELD]
+    """KL from the beginning of an episode to each token, to the base and to the demonstrator, for the headline's bases."""
+    every = [gathered(headline(base), records, first_seed) for base in COMPARED if base != "none"]
     shown = (
-        ("KL(π, base), nats a token", "kl_base_by_token_nats"),
-        ("KL(π, μ), nats a token", "kl_demonstrator_by_token_nats"),
+        ("KL(π, base) so far, nats", "kl_base_by_token_nats"),
+        ("KL(π, μ) so far, nats", "kl_demonstrator_by_token_nats"),
     )
 
     def draw(figure: Figure) -> None:
@@ -266,23 +266,26 @@ def along_episode(records: Records, first_seed: int) -> Picture:
                 if rows:
                     style = look(one.cell.base)
                     length = max(map(len, rows))
-                    mean = np.mean([np.pad(row, (0, length - len(row))) for row in rows], axis=0)
+                    so_far = np.cumsum(np.mean([np.pad(row, (0, length - len(row))) for row in rows], axis=0))
                     axes.plot(
                         np.arange(1, length + 1),
-                        np.where(mean > 0, mean, np.nan),
+                        np.where((so_far > 0) & np.isfinite(so_far), so_far, np.nan),
                         color=style.color,
                         ls=style.dash,
                         lw=1.3,
                         label=one.cell.base,
                     )
-            spread_ticks(axes)
             axes.set_xlabel("the agent's tokens in an episode")
             axes.set_ylabel(label)
-        legend_below(figure, 3)
+        promise, truth = figure.axes
+        promise.axhline(headline().strength, color=SOFT, lw=0.8, zorder=1)
+        promise.set_ylim(bottom=0)
+        spread_ticks(truth)
+        legend_below(figure, 4)
 
     caption = (
-        f"Where an episode pays, headline (B = {headline().strength:g}): KL at each token, in the mean over episodes and "
-        "seeds; an ended episode counts 0."
+        f"Where an episode pays, headline (B = {headline().strength:g}, the gray line): KL from its beginning to each token, in "
+        "the mean over episodes and seeds. A line that stops rising on the left and goes on on the right: paid up front."
     )
     return Picture("along-the-episode", caption + absent(every), draw, panels(2))
 
