@@ -6,6 +6,7 @@ import pytest
 
 from mightnt.audits.results import read_results
 from mightnt.errors import InputError
+from mightnt.experiments import chat as module
 from mightnt.experiments.chat import (
     CONTEXT_PER_ROUND,
     PROFILES,
@@ -26,6 +27,7 @@ from mightnt.lm.adversary import AdversarialScene
 from mightnt.lm.imitators import load_imitators
 from mightnt.lm.scenes import ChatScene, HarmlessScene
 from mightnt.worlds.chat import words
+from tests.experiments.test_frontier import run_here
 from tests.watchers import Quiet
 
 TINY = replace(
@@ -45,8 +47,11 @@ TINY = replace(
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
+    """A whole folder; its parts were run in this process."""
     folder = tmp_path_factory.mktemp("tiny")
-    reproduce(folder, TINY, 0, Quiet())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "run_parts", run_here)
+        reproduce(folder, TINY, 0, Quiet())
     return folder
 
 
@@ -73,7 +78,7 @@ def test_under_the_known_demonstrator_both_distances_are_one(folder):
     assert alone.kl_base_demonstrator_nats.mean == pytest.approx(0.0, abs=1e-9)
 
 
-def test_a_part_run_again_gives_the_same(folder):
+def test_a_part_run_again_by_a_worker_gives_the_same(folder):
     path = folder / "parts" / "run-n40-pessimistic-seed0.json"
     before = read_json(path)
     path.unlink()
