@@ -29,6 +29,7 @@ PARTS = (
     "language_models",
     "scoring",
     "vocabulary",
+    "decisions",
     "kernel",
     "adapters",
     "context_tree",
