@@ -310,13 +310,15 @@ def asking(records: Records, first_seed: int) -> Picture:
             log_ticks(axes, "x", sizes)
             axes.set_xlabel("demonstrations")
             axes.set_ylabel(label)
-        figure.axes[0].set_ylim(bottom=0)
-        spread_ticks(figure.axes[1])
+        asks, distance = figure.axes
+        asks.set_ylim(bottom=0)
+        distance.axhline(headline().strength, color=SOFT, lw=0.8, zorder=1)
+        spread_ticks(distance)
         legend_below(figure, 4)
 
     caption = (
-        f"Does data fix it? Asking and distance against demonstrations, B = {headline().strength:g}. Means over seeds with 95% "
-        "t intervals."
+        f"Does data fix it? Asking and distance against demonstrations, B = {headline().strength:g} (the gray line). Means over "
+        "seeds with 95% t intervals."
     )
     return Picture(
         "asking", caption + absent([one for points in by_base.values() for _, one in points]), draw, panels(2)
