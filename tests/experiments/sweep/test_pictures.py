@@ -13,10 +13,12 @@ from mightnt.experiments.sweep.pictures import (
     asking,
     both,
     decades,
+    fit_to_runs,
     look,
     over_optimization,
     promise_and_truth,
     series,
+    spread_ticks,
 )
 from mightnt.experiments.sweep.plan import planned
 from mightnt.experiments.sweep.records import Records
@@ -81,6 +83,29 @@ def test_bases_are_told_apart_without_color():
         assert one.marker != other.marker
         assert one.color != other.color
         assert one.dash != other.dash
+
+
+def test_an_interval_that_leaves_does_not_flatten_the_runs():
+    cell = Cell(base="mixture", strength=20.0)
+    runs = [(cell, seed) for seed in range(3)]
+    far_apart = [recorded([run], true_utility=mean(value)) for run, value in zip(runs, (0.5, 0.5, 2.0), strict=True)]
+    one = gathered(cell, Records({run: records.by_run[run] for run, records in zip(runs, far_apart, strict=True)}))
+    for fit in (fit_to_runs, spread_ticks):
+        axes = Figure().subplots()
+        series(axes, "mixture", [(20.0, one)], mean_of("true_utility"))
+        axes.axhline(3.0)
+        assert axes.get_ylim()[0] < 0  # the interval of these three reaches below 0
+        fit(axes)
+        low, high = axes.get_ylim()
+        assert 0.3 < low < 0.5
+        assert 3.0 < high < 4.5
+
+
+def test_a_panel_without_anything_keeps_its_axis():
+    for fit in (fit_to_runs, spread_ticks):
+        axes = Figure().subplots()
+        fit(axes)
+        assert axes.get_ylim() == (0.0, 1.0)
 
 
 def test_ticks():

@@ -168,11 +168,14 @@ def against_budgets(name: str, study: Study, records: Records, first_seed: int) 
             if number == "kl_demonstrator_nats":
                 axes.plot(budgets, budgets, color=SOFT, lw=0.8, label="KL(π, μ) = budget")
                 spread_ticks(axes)
+            else:
+                fit_to_runs(axes)
         legend_below(figure, 5)
 
     caption = (
         "What a nat buys: proxy reward, true utility and distance to the demonstrator against the budget of KL to the base an "
-        "episode. Dots are runs, markers means over seeds with 95% t intervals, hollow where runs are missing."
+        "episode. Dots are runs, markers means over seeds with 95% t intervals (cut where they leave the panel), hollow where "
+        "runs are missing."
     )
     return Picture(
         name,
@@ -182,14 +185,34 @@ def against_budgets(name: str, study: Study, records: Records, first_seed: int) 
     )
 
 
+CAP = "_"
+"""The marker at the ends of an interval."""
+
+
+def drawn(axes: Axes) -> np.ndarray:
+    """The height of every run, mean and line of a panel, without the ends of intervals."""
+    lines = [np.asarray(line.get_ydata(), dtype=np.float64) for line in axes.lines if line.get_marker() != CAP]
+    heights = np.concatenate([np.empty(0), *lines])
+    return heights[np.isfinite(heights)]
+
+
 def spread_ticks(axes: Axes) -> None:
-    """A logarithmic y axis with ticks 1, 3, 10, ..., where anything was drawn."""
-    if not any(len(line.get_ydata()) for line in axes.lines):  # type: ignore[arg-type]
+    """A logarithmic y axis around runs and lines, with ticks 1, 3, 10, ..., where anything was drawn."""
+    heights = drawn(axes)
+    if not (heights > 0).any():
         return
     axes.set_yscale("log")
-    low, high = axes.get_ylim()
+    low, high = 0.7 * heights[heights > 0].min(), 1.4 * heights.max()
     log_ticks(axes, "y", decades(low, high))
     axes.set_ylim(low, high)
+
+
+def fit_to_runs(axes: Axes) -> None:
+    """A linear y axis around runs and lines: the intervals of three seeds would flatten them."""
+    heights = drawn(axes)
+    if len(heights):
+        margin = 0.06 * (float(np.ptp(heights)) or 1.0)
+        axes.set_ylim(heights.min() - margin, heights.max() + margin)
 
 
 def panels(n: int) -> tuple[float, float]:
@@ -311,14 +334,14 @@ def asking(records: Records, first_seed: int) -> Picture:
             axes.set_xlabel("demonstrations")
             axes.set_ylabel(label)
         asks, distance = figure.axes
-        asks.set_ylim(bottom=0)
+        fit_to_runs(asks)
         distance.axhline(headline().strength, color=SOFT, lw=0.8, zorder=1)
         spread_ticks(distance)
         legend_below(figure, 4)
 
     caption = (
-        f"Does data fix it? Asking and distance against demonstrations, B = {headline().strength:g} (the gray line). Means over "
-        "seeds with 95% t intervals."
+        f"Does data fix it? Asking and distance against demonstrations, B = {headline().strength:g} (the gray line). Dots are "
+        "runs, markers means over seeds with 95% t intervals, cut where they leave the panel."
     )
     return Picture(
         "asking", caption + absent([one for points in by_base.values() for _, one in points]), draw, panels(2)
