@@ -28,11 +28,11 @@ from mightnt.lm.protect import (
     learn,
     moved_price,
     next_price,
-    price_to_target,
     protect,
     round_seed,
     summarize,
     surrogate,
+    worth_of_a_nat,
 )
 from mightnt.lm.stage import Stage
 from tests.lm.toys import MARKS, N_TOKENS, WIDTH, ToyMembers, ToyScene, toy_cast
@@ -334,31 +334,49 @@ def test_the_price_under_a_target_by_hand():
     assert math.log(first / 0.01) == pytest.approx(0.1)
 
 
+def round_of(share, reward=0.4, budget=10.0):
+    return {"kl_base_nats": budget * share, "proxy_reward": reward}
+
+
 def test_what_is_kept_in_reserve_is_not_unspent():
     """Who has leant with all but the reserve has left nothing: the price rises as fast as without one."""
     config = ProtectConfig()
     without, kept = Account(10.0, reserve=0.0), Account(10.0, reserve=0.1)
     for share in (0.5, 1 - config.unspent_target, 0.99, 1.0):
-        moved = moved_price(0.01, [{"kl_base_nats": 9.0 * share}], kept, config)
-        assert moved == pytest.approx(moved_price(0.01, [{"kl_base_nats": 10.0 * share}], without, config))
-    assert moved_price(0.01, [{"kl_base_nats": 9.0}], Account(10.0, reserve=1.0), config) == 0.01
+        moved = moved_price(0.01, [round_of(0.5), round_of(share, 0.9, 9.0)], kept, config)
+        assert moved == pytest.approx(moved_price(0.01, [round_of(0.5), round_of(share, 0.9)], without, config))
+    assert moved_price(0.01, [round_of(0.9)], Account(10.0, reserve=1.0), config) == 0.01
 
 
 def test_only_a_budget_and_a_target_move_the_price():
-    log = [{"kl_base_nats": 5.0}]
+    log = [round_of(0.5)]
     for account in (Account(math.inf), PENALTY, Account(0.0)):
         assert moved_price(0.01, log, account, ProtectConfig()) == 0.01
     assert moved_price(0.01, log, Account(10.0), ProtectConfig()) == next_price(0.01, 0.5, ProtectConfig())
 
 
-@given(shares, shares)
-def test_the_price_under_a_target_rests_at_the_target_and_moves_towards_it(one, other):
-    config = ProtectConfig()
-    low, high = (price_to_target(0.01, 2 * share, 1.0, config) for share in sorted((one, other)))
-    assert 0 < low <= high
-    assert price_to_target(0.01, 1.0, 1.0, config) == pytest.approx(0.01)
-    assert price_to_target(0.01, 2.0, 2.0, config) > 0.01 > price_to_target(0.01, 0.5, 0.5, config)
-    assert price_to_target(0.01, 0.0, 0.0, config) == pytest.approx(0.01 * math.exp(-config.price_step))
+def test_the_price_does_not_run_away_from_a_policy_that_buys_everything_at_once():
+    """It spends all it may in every round, whatever the price: 0.2 more reward for 10 nats, so half of 0.02 a nat is the end."""
+    account, config, price = Account(10.0, reserve=0.0), ProtectConfig(), 0.005
+    log = [round_of(0.7, 0.4)]
+    for _ in range(100):
+        log.append(round_of(1.0, 0.6))
+        price = moved_price(price, log, account, config)
+    assert price == pytest.approx(0.01)
+    assert worth_of_a_nat(log) == pytest.approx(0.02)
+
+
+def test_a_price_above_what_a_nat_earns_still_falls_and_never_rises():
+    account, config = Account(10.0, reserve=0.0), ProtectConfig()
+    for reward in (0.4, 0.3, 0.41):  # nothing gained, a loss, hardly anything
+        assert moved_price(0.05, [round_of(0.7), round_of(1.0, reward)], account, config) == 0.05
+        lower = moved_price(0.05, [round_of(0.7), round_of(0.2, reward)], account, config)
+        assert lower == next_price(0.05, 0.2, config) < 0.05
+
+
+def test_a_nat_that_was_not_spent_earns_nothing():
+    assert worth_of_a_nat([round_of(0.5, 0.2), round_of(0.0, 0.9)]) == 0.0
+    assert worth_of_a_nat([{"kl_base_nats": None, "proxy_reward": None}]) == 0.0
 
 
 def test_rounds_have_seeds_of_their_own():

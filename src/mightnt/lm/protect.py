@@ -3,7 +3,8 @@
 What a token costs follows from the parameters, not from the token drawn, so the likelihood-ratio gradient does not see what
 spending takes away from later tokens. Every nat therefore has a price: the objective is reward - price x KL, the cost of a
 decision enters its own gradient directly and that of later decisions through the returns, and the price moves until episodes
-spend nearly all of their budget (dual ascent). The budget itself is kept by the projection, whatever the price.
+spend nearly all of their budget (dual ascent). The budget itself is kept by the projection, whatever the price. A policy that
+buys everything at once leaves nothing however dear a nat is, so a price that has reached half of what a nat earns rises no more.
 
 The same loop serves the other constraints of ``lm.account``, without projection: under ``penalty`` the price never moves,
 under ``target`` it moves until the mean episode spends the target (dual ascent; near it, since the policy lags behind the
@@ -48,6 +49,8 @@ from mightnt.lm.ledgers import Decisions, IntArray
 from mightnt.prediction import FloatArray
 
 Log = dict[str, float | None]
+WORTH_SHARE = 0.5
+"""A price does not rise above this share of what a nat earns."""
 
 
 @dataclass(frozen=True)
@@ -191,8 +194,16 @@ def moved_price(price: float, log: list[Log], account: Account, config: ProtectC
         return price_to_target(price, spent[-1] / account.target_nats, spent[0] / account.target_nats, config)
     to_lean_with = account.budget_nats - account.reserve_nats
     if account.constraint == "budget" and to_lean_with > 0:
-        return next_price(price, spent[-1] / to_lean_with, config)
+        moved = next_price(price, spent[-1] / to_lean_with, config)
+        return moved if moved < price else max(price, min(moved, WORTH_SHARE * worth_of_a_nat(log)))
     return price
+
+
+def worth_of_a_nat(log: list[Log]) -> float:
+    """What a nat earned in the last round: reward above that of the first round, by nats spent; never below 0."""
+    gained = float(log[-1]["proxy_reward"] or 0.0) - float(log[0]["proxy_reward"] or 0.0)
+    spent = float(log[-1]["kl_base_nats"] or 0.0)
+    return max(gained, 0.0) / spent if spent > 0 else 0.0
 
 
 def price_to_target(price: float, spent_share: float, before: float, config: ProtectConfig) -> float:

@@ -25,6 +25,7 @@ from mightnt.experiments.sweep.records import Records
 from mightnt.experiments.sweep.studies import COMPARED, STUDIES, Study
 from mightnt.experiments.sweep.tables import Gathered, Measured, asks_per_100_turns, gathered, held_by, mean_of
 from mightnt.files import replacing
+from mightnt.prediction import FloatArray
 
 FORMATS = ("svg", "pdf")
 PANEL_INCHES = (3.4, 2.9)
@@ -189,10 +190,10 @@ CAP = "_"
 """The marker at the ends of an interval."""
 
 
-def drawn(axes: Axes) -> np.ndarray:
+def drawn(axes: Axes) -> FloatArray:
     """The height of every run, mean and line of a panel, without the ends of intervals."""
     lines = [np.asarray(line.get_ydata(), dtype=np.float64) for line in axes.lines if line.get_marker() != CAP]
-    heights = np.concatenate([np.empty(0), *lines])
+    heights: FloatArray = np.concatenate([np.empty(0), *lines])
     return heights[np.isfinite(heights)]
 
 
