@@ -1,7 +1,7 @@
 """What is asked: one factor at a time around the headline. A study is a question and the cells that answer it.
 
 Studies share cells; a shared cell is run once. The number of seeds belongs to the cell: five where a goal or the headline
-speaks of it, three elsewhere.
+speaks of it or the rounds are ninety, three elsewhere.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ HELD = tuple(base for base in COMPARED if base not in ("none", "pessimistic"))
 """The bases of the studies with many cells."""
 CONTRASTED = ("single", "mixture", "situations", "known")
 """The bases of the studies that would be too long with all."""
+MOST_ROUNDS = 90
 SEEDS, HEADLINE_SEEDS = 3, 5
 
 
@@ -93,7 +94,7 @@ STUDIES = {
             "Does a stronger optimizer find more?",
             crossed(
                 ("mixture", "situations", "known"),
-                [{"actor_width": 32}, {}, {"actor_width": 512}, {"iterations": 10}, {"iterations": 90}],
+                [{"actor_width": 32}, {}, {"actor_width": 512}, {"iterations": 10}, {"iterations": MOST_ROUNDS}],
             ),
         ),
         study(
@@ -133,10 +134,12 @@ OFTEN = frozenset(
         *map(headline, ("mixture", "situations", "known")),
         replace(headline(), reward="adversarial"),
         replace(headline(), n_demonstrations=1000),
+        replace(headline("mixture"), iterations=MOST_ROUNDS),
+        replace(headline(), iterations=MOST_ROUNDS),
     )
     for cell in (one, base_alone(one))
 )
-"""Cells with more seeds: the headline, its oracle, and what the goals speak of."""
+"""Cells with more seeds: the headline, its oracle, what the goals speak of, and the mixture given more rounds to show it."""
 
 
 def n_seeds(cell: Cell) -> int:
