@@ -34,7 +34,12 @@ def verb(monkeypatch):
             quick()
 
         module = types.SimpleNamespace(audit=resuming if resumable else quick)
-        monkeypatch.setattr(cli.importlib, "import_module", lambda name: module)
+        usual = cli.importlib.import_module  # others import lazily through it too
+
+        def found(name, package=None):
+            return module if name.startswith("mightnt.cli") else usual(name, package)
+
+        monkeypatch.setattr(cli.importlib, "import_module", found)
 
     return install
 
