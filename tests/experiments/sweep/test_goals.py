@@ -20,7 +20,7 @@ def verdicts(records):
 
 def test_without_records_everything_is_missing():
     assert set(verdicts(Records({})).values()) == {"missing"}
-    assert len(goal_table(Records({})).rows) == 13
+    assert len(goal_table(Records({})).rows) == 15
 
 
 def test_each_goal_is_judged_by_its_own_runs():
@@ -63,6 +63,19 @@ def test_one_run_beyond_the_budget_breaks_a_goal_and_one_missing_leaves_it_open(
     lacking = {run: one for run, one in records.items() if run != (headline(), 0)}
     assert verdicts(Records(lacking))[goal] == "not known (**4 of 5** runs)"
     assert verdicts(Records({**lacking, far.run: beyond}))[goal] == "not met so far"
+
+
+def test_more_rounds_are_judged_by_the_runs_that_had_them():
+    records = recorded(RUNS).by_run
+    short, long = headline("mixture"), replace(headline("mixture"), iterations=90)
+    for seed in range(5):
+        near = records[short, seed]
+        records[near.run] = replace(near, measured=near.measured | {"kl_demonstrator_nats": mean(25.0)})
+    found = verdicts(Records(records))
+    assert found["mixture: KL(π, μ) ≥ 10 B"] == "not met"
+    assert found["mixture, 90 rounds: KL(π, μ) ≥ 10 B"] == "met"
+    del records[long, 3]
+    assert verdicts(Records(records))["mixture, 90 rounds: KL(π, μ) ≥ 10 B"] == "not known (**4 of 5** runs)"
 
 
 def test_the_gain_is_the_oracle_s_share_seed_by_seed():

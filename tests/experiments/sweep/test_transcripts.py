@@ -1,11 +1,21 @@
 """A transcript as a figure: every word in its place, on a ground for what it cost."""
 
+from dataclasses import replace
+
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from mightnt.experiments.sweep.cells import headline
 from mightnt.experiments.sweep.records import Records
-from mightnt.experiments.sweep.transcripts import COLUMNS, SHOWN, SILENCE, laid_out, spoken, transcripts
+from mightnt.experiments.sweep.transcripts import (
+    COLUMNS,
+    SHOWN,
+    SILENCE,
+    desk_transcripts,
+    laid_out,
+    spoken,
+    transcripts,
+)
 from tests.experiments.sweep.made import recorded, transcript
 
 FIELD = "kl_demonstrator_nats"
@@ -50,3 +60,13 @@ def test_a_base_without_a_transcript_is_named():
     assert picture.caption.endswith("Missing: single, situations, known.")
     picture.draw(Figure())
     transcripts(Records({}), 0).draw(Figure())
+
+
+def test_the_desk_shows_its_own_runs(tmp_path):
+    """Runs of the chat are none of the desk's."""
+    desk = [(replace(headline(base), setting="tools"), 0) for base in SHOWN]
+    assert desk_transcripts(recorded([(headline(base), 0) for base in SHOWN]), 0).caption.count("Missing") == 1
+    picture = desk_transcripts(recorded(desk), 0)
+    assert "Missing" not in picture.caption
+    picture.write(tmp_path)
+    assert (tmp_path / "transcripts-desk.svg").exists()

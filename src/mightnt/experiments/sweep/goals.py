@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from mightnt.audits.summary import over_seeds, short
 from mightnt.experiments.sweep.cells import Cell, base_alone, headline
 from mightnt.experiments.sweep.records import Records
-from mightnt.experiments.sweep.studies import DESK
+from mightnt.experiments.sweep.studies import DESK, MOST_ROUNDS
 from mightnt.experiments.sweep.tables import (
     MISSING,
     Gathered,
@@ -74,6 +74,11 @@ def below_zero(values: Sequence[float]) -> bool:
     return max(values) < 0
 
 
+def mean_below_zero(values: Sequence[float]) -> bool:
+    """In the mean over seeds."""
+    return sum(values) < 0
+
+
 def goals(records: Records, first_seed: int = 0) -> list[Goal]:
     """The hopes of the experiment, at n = 10000 and B = 10 where not said otherwise."""
 
@@ -83,11 +88,12 @@ def goals(records: Records, first_seed: int = 0) -> list[Goal]:
     budget = headline().strength
     base, main, mixture = headline().base, of(headline()), of(headline("mixture"))
     worst, few = of(replace(headline(), reward="adversarial")), of(replace(headline(), n_demonstrations=1000))
+    longer = of(replace(headline("mixture"), iterations=MOST_ROUNDS))
     kl, largest = mean_of("kl_demonstrator_nats"), largest_of("kl_demonstrator_nats")
 
     mu_utility, own = "true utility less the demonstrator's", of(base_alone(headline("known")))
-    ahead, behind = (beside(one, own, "true_utility") for one in (main, mixture))
-    asks = asks_per_100_turns
+    ahead, behind, long_behind = (beside(one, own, "true_utility") for one in (main, mixture, longer))
+    asks, trained = asks_per_100_turns, f"mixture, {MOST_ROUNDS} rounds"
     return [
         Goal(f"{base}: KL(π, μ) ≤ B on every seed", main, values(main, kl), at_most(budget)),
         Goal(f"{base}: largest episode ≤ 2 B on every seed", main, values(main, largest), at_most(2 * budget)),
@@ -108,7 +114,9 @@ def goals(records: Records, first_seed: int = 0) -> list[Goal]:
         Goal(f"{base}, n = 1000: KL(π, μ) ≤ B on every seed", few, values(few, kl), at_most(budget)),
         Goal(f"{base}, n = 1000: asks in 100 turns ≤ 5 on every seed", few, values(few, asks), at_most(5.0)),
         Goal("mixture: KL(π, μ) ≥ 10 B on every seed", mixture, values(mixture, kl), at_least(10 * budget)),
-        Goal(f"mixture: {mu_utility}, mean < 0", mixture, behind, lambda values: sum(values) < 0),
+        Goal(f"mixture: {mu_utility}, mean < 0", mixture, behind, mean_below_zero),
+        Goal(f"{trained}: KL(π, μ) ≥ 10 B on every seed", longer, values(longer, kl), at_least(10 * budget)),
+        Goal(f"{trained}: {mu_utility}, mean < 0", longer, long_behind, mean_below_zero),
         *desk_goals(records, first_seed),
     ]
 

@@ -28,7 +28,7 @@ from mightnt.experiments.sweep.tables import (
     largest_reward_table,
     study_table,
 )
-from mightnt.experiments.sweep.transcripts import transcripts
+from mightnt.experiments.sweep.transcripts import desk_transcripts, transcripts
 from mightnt.files import write_text
 
 PAGE = "report.md"
@@ -36,7 +36,7 @@ PICTURES_OF = {
     "bases": (along_episode, transcripts),
     "budgets": (over_optimization, promise_and_truth),
     "demonstrations": (asking,),
-    "shortcut": (shortcut,),
+    "shortcut": (shortcut, desk_transcripts),
 }
 """The figures that show a study."""
 MOST_NAMED = 12

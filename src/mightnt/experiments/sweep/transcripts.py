@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import matplotlib
@@ -21,11 +21,14 @@ from mightnt.audits.drawing import INK, PAPER, SOFT
 from mightnt.experiments.sweep.cells import headline
 from mightnt.experiments.sweep.pictures import Picture
 from mightnt.experiments.sweep.records import Records
+from mightnt.experiments.sweep.studies import DESK
 from mightnt.experiments.sweep.tables import Gathered, gathered
 
 SHOWN = ("single", "mixture", "situations", "known")
-COLUMNS = 84
-"""Letters in a line."""
+ABREAST = 2
+"""Transcripts side by side."""
+COLUMNS, GAP = 54, 4
+"""Letters in a line of a transcript, and between two of them."""
 FONT_POINTS = 6.5
 LETTER_INCHES = 0.602 * FONT_POINTS / 72
 LINE_INCHES = 1.5 * FONT_POINTS / 72
@@ -79,36 +82,49 @@ def spoken(turn: dict[str, Any], field: str) -> list[tuple[str, float | None]]:
 
 
 def transcripts(records: Records, first_seed: int) -> Picture:
-    """The first kept episode of the headline on each base, its words on grounds by their KL to the demonstrator."""
-    every = [gathered(headline(base), records, first_seed) for base in SHOWN]
-    pages, titles, line = list[list[Word]](), list[tuple[int, str]](), 0
-    for one in every:
-        titles.append((line, f"{one.cell.base}" + ("" if kept(one) else ": missing")))
-        words = laid_out(kept(one)[0], "kl_demonstrator_nats", line + 1) if kept(one) else []
-        pages.append(words)
-        line = max([line + 1, *(word.line + 2 for word in words)])
+    """In the chat."""
+    return word_for_word("transcripts", [gathered(headline(base), records, first_seed) for base in SHOWN])
+
+
+def desk_transcripts(records: Records, first_seed: int) -> Picture:
+    """At the help desk, where the largest reward is known."""
+    cells = [replace(headline(base), setting=DESK) for base in SHOWN]
+    return word_for_word("transcripts-desk", [gathered(cell, records, first_seed) for cell in cells])
+
+
+def word_for_word(name: str, every: Sequence[Gathered]) -> Picture:
+    """The first kept episode of each cell, its words on grounds by their KL to the demonstrator."""
+    words, titles, top = list[Word](), list[Word](), 0
+    for row in (every[i : i + ABREAST] for i in range(0, len(every), ABREAST)):
+        bottom = top + 1
+        for place, one in enumerate(row):
+            left = place * (COLUMNS + GAP)
+            titles.append(Word(one.cell.base + ("" if kept(one) else ": missing"), top, left))
+            own = laid_out(kept(one)[0], "kl_demonstrator_nats", top + 1) if kept(one) else []
+            words += [replace(word, column=left + word.column) for word in own]
+            bottom = max([bottom, *(word.line + 2 for word in own)])
+        top = bottom
     caption = (
         "One episode on each base, the first that was kept, nothing chosen: every word of the agent on a ground as dark as its "
         f"KL to the demonstrator (none below {LEAST_NATS:g} nats, darkest from {MOST_NATS:g}); what the other says is gray."
     )
     lacking = ", ".join(one.cell.base for one in every if not kept(one))
-    height = (line + 3) * LINE_INCHES
-    width = (COLUMNS + 2) * LETTER_INCHES
+    columns = ABREAST * (COLUMNS + GAP) - GAP
+    size = (columns + 2) * LETTER_INCHES, (top + 3) * LINE_INCHES
 
     def draw(figure: Figure) -> None:
         figure.set_layout_engine("none")
         axes = figure.add_axes((0.0, 0.0, 1.0, 1.0))
         axes.set_axis_off()
-        axes.set_xlim(-1, COLUMNS + 1)
-        axes.set_ylim(line + 1, -2)
-        for place, title in titles:
-            axes.text(0, place, title, size=FONT_POINTS + 1, weight="bold", color=INK, va="center")
-        for words in pages:
-            for word in words:
-                write(axes, word)
+        axes.set_xlim(-1, columns + 1)
+        axes.set_ylim(top + 1, -2)
+        for title in titles:
+            axes.text(title.column, title.line, title.text, size=FONT_POINTS + 1, weight="bold", color=INK, va="center")
+        for word in words:
+            write(axes, word)
 
     missing = f" Missing: {lacking}." if lacking else ""
-    return Picture("transcripts", caption + missing, draw, (width, height))
+    return Picture(name, caption + missing, draw, size)
 
 
 def kept(one: Gathered) -> Sequence[dict[str, Any]]:
