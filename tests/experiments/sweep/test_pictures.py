@@ -14,6 +14,8 @@ from mightnt.experiments.sweep.pictures import (
     both,
     decades,
     fit_to_runs,
+    how_held,
+    lengths,
     look,
     over_optimization,
     promise_and_truth,
@@ -26,7 +28,7 @@ from mightnt.experiments.sweep.studies import COMPARED, STUDIES
 from mightnt.experiments.sweep.tables import gathered, mean_of
 from tests.experiments.sweep.made import mean, recorded
 
-ALL = (over_optimization, promise_and_truth, along_episode, asking)
+ALL = (over_optimization, promise_and_truth, along_episode, asking, how_held, lengths)
 RUNS = planned(STUDIES.values())
 
 
@@ -49,7 +51,7 @@ def test_without_records_a_figure_says_what_is_missing(make, tmp_path):
     picture = make(Records({}), 0)
     picture.write(tmp_path)
     assert "Missing runs: " in picture.caption
-    assert "pessimistic" in picture.caption
+    assert "situations" in picture.caption
 
 
 def test_missing_runs_are_counted_in_the_caption_and_hollow():
@@ -70,6 +72,26 @@ def test_every_run_is_a_dot():
     promise_and_truth(records, 0).draw(figure)
     dots = sum(len(line.get_xdata()) for line in figure.axes[0].lines if line.get_linestyle() == "None")
     assert dots == sum(not cell.alone for cell, _ in planned([STUDIES["budgets"]]))
+
+
+def test_every_run_that_is_held_in_some_way_is_a_dot_in_both_panels():
+    figure = Figure()
+    how_held(recorded(RUNS), 0).draw(figure)
+    held = planned([STUDIES["constraints"], STUDIES["budgets"]])
+    wanted = sum(not cell.alone and cell.base in ("mixture", "situations", "known") for cell, _ in held)
+    for axes in figure.axes[:2]:
+        assert sum(len(line.get_xdata()) for line in axes.lines if line.get_linestyle() == "None") == wanted
+
+
+def test_lengths_have_one_scale_in_both_panels():
+    far = recorded(planned([STUDIES["repeats"]]), kl_demonstrator_nats=mean(900.0)).by_run
+    near = recorded(planned([STUDIES["lengths"]]), kl_demonstrator_nats=mean(2.0)).by_run
+    figure = Figure()
+    lengths(Records({**far, **near}), 0).draw(figure)
+    chat, desk = figure.axes
+    assert chat.get_ylim() == desk.get_ylim()
+    assert chat.get_ylim()[0] < 2
+    assert desk.get_ylim()[1] > 900
 
 
 def test_what_has_no_place_on_a_logarithmic_axis_is_left_out():

@@ -22,7 +22,7 @@ from mightnt.audits.drawing import INK, PAPER, PARAMETERS, SOFT, STYLES, Style, 
 from mightnt.audits.summary import over_seeds
 from mightnt.experiments.sweep.cells import alone, headline
 from mightnt.experiments.sweep.records import Records
-from mightnt.experiments.sweep.studies import COMPARED, STUDIES, Study
+from mightnt.experiments.sweep.studies import COMPARED, LENGTHS, STUDIES, Study
 from mightnt.experiments.sweep.tables import Gathered, Measured, asks_per_100_turns, gathered, held_by, mean_of
 from mightnt.files import replacing
 from mightnt.prediction import FloatArray
@@ -269,10 +269,72 @@ def promise_and_truth(records: Records, first_seed: int) -> Picture:
     return Picture("promise-and-truth", caption + absent(every), draw, (4.2, 4.4))
 
 
+FACES = {"budget": "full", "penalty": "none", "target": "left"}
+"""How much of a marker is filled, for each constraint."""
+
+
+def how_held(records: Records, first_seed: int) -> Picture:
+    """KL to the demonstrator and proxy reward against KL to the base, for each constraint and strength, every run a dot."""
+    bases = dict.fromkeys(cell.base for cell in STUDIES["constraints"].cells if not cell.alone)
+    cells = dict.fromkeys(
+        cell
+        for study in ("constraints", "budgets")
+        for cell in STUDIES[study].cells
+        if cell.base in bases and not cell.alone
+    )
+    every = [gathered(cell, records, first_seed) for cell in cells]
+
+    def draw(figure: Figure) -> None:
+        distance, reward = figure.subplots(1, 2)
+        for one in every:
+            style, face = look(one.cell.base), FACES[one.cell.constraint]
+            plain = {
+                "ls": "",
+                "marker": style.marker,
+                "ms": 5,
+                "color": style.color,
+                "fillstyle": face,
+                "mfcalt": PAPER,
+            }
+            for x, y in both(one):
+                distance.plot([x], [y], **plain)
+            for x, y in beside_spent(one, "proxy_reward"):
+                reward.plot([x], [y], **plain)
+        promised = sorted({x for one in every for x, _ in both(one)})
+        if promised:
+            ends = 0.8 * promised[0], 1.25 * promised[-1]
+            distance.plot(ends, ends, color=SOFT, lw=0.8, zorder=1)
+            spread_ticks(distance)
+            for axes in (distance, reward):
+                log_ticks(axes, "x", decades(*ends))
+                axes.set_xlim(*ends)
+        for base in bases:
+            distance.plot([], [], ls="", marker=look(base).marker, ms=5, color=look(base).color, label=base)
+        for constraint, face in FACES.items():
+            distance.plot([], [], ls="", marker="o", ms=5, color=INK, fillstyle=face, mfcalt=PAPER, label=constraint)
+        distance.set_ylabel(f"KL(π, μ), {NATS}")
+        reward.set_ylabel("proxy reward")
+        for axes in (distance, reward):
+            axes.set_xlabel(f"KL(π, base), {NATS}")
+        legend_below(figure, 6)
+
+    caption = (
+        "How the policy is held, at the same KL to the base: budgets, penalties and targets of every strength, every run a dot; "
+        "the line: KL(π, μ) = KL(π, base)."
+    )
+    return Picture("how-held", caption + absent(every), draw, panels(2))
+
+
+def beside_spent(one: Gathered, name: str) -> list[tuple[float, float]]:
+    """(KL to the base, this number) of every run in which both are known."""
+    pairs = [(mean_of("kl_base_nats")(run), mean_of(name)(run)) for run in one.runs]
+    return [(x, y) for x, y in pairs if x is not None and y is not None]
+
+
 def both(one: Gathered) -> list[tuple[float, float]]:
     """(KL to the base, KL to the demonstrator) of every run in which both are positive and finite."""
-    pairs = [(mean_of("kl_base_nats")(run), mean_of("kl_demonstrator_nats")(run)) for run in one.runs]
-    return [(x, y) for x, y in pairs if x is not None and y is not None and 0 < x < math.inf and 0 < y < math.inf]
+    pairs = beside_spent(one, "kl_demonstrator_nats")
+    return [(x, y) for x, y in pairs if 0 < x < math.inf and 0 < y < math.inf]
 
 
 def along_episode(records: Records, first_seed: int) -> Picture:
@@ -312,6 +374,45 @@ def along_episode(records: Records, first_seed: int) -> Picture:
         "the mean over episodes and seeds. A line that stops rising on the left and goes on on the right: paid up front."
     )
     return Picture("along-the-episode", caption + absent(every), draw, panels(2))
+
+
+def lengths(records: Records, first_seed: int) -> Picture:
+    """KL to the demonstrator against the length of an episode, in the chat and at the help desk, a line for each base."""
+    places = (("chat", STUDIES["lengths"]), ("help desk", STUDIES["repeats"]))
+    found = {
+        place: [gathered(cell, records, first_seed) for cell in study.cells if not cell.alone]
+        for place, study in places
+    }
+
+    def draw(figure: Figure) -> None:
+        for axes, (place, every) in zip(figure.subplots(1, 2, sharey=True), found.items(), strict=True):
+            for base in dict.fromkeys(one.cell.base for one in every):
+                points = [(float(one.cell.length), one) for one in every if one.cell.base == base]
+                series(axes, base, points, mean_of("kl_demonstrator_nats"))
+            axes.axhline(headline().strength, color=SOFT, lw=0.8, zorder=1)
+            log_ticks(axes, "x", LENGTHS)
+            axes.set_xlabel("length of an episode, in multiples of six turns")
+            axes.set_title(place, size=9)
+        figure.axes[0].set_ylabel(f"KL(π, μ), {NATS}")
+        share_spread(figure)
+        legend_below(figure, 4)
+
+    caption = (
+        f"Longer episodes, the same {headline().strength:g} nats of KL to the base for the whole of each (the gray line): in the "
+        "chat what is bought is one turn, at the help desk it pays in every turn. Dots are runs, markers means over seeds with "
+        "95% t intervals, cut where they leave the panel."
+    )
+    return Picture("lengths", caption + absent([one for every in found.values() for one in every]), draw, panels(2))
+
+
+def share_spread(figure: Figure) -> None:
+    """One logarithmic y axis for all panels, around what any of them shows."""
+    heights = np.concatenate([drawn(axes) for axes in figure.axes])
+    if (heights > 0).any():
+        low, high = 0.7 * heights[heights > 0].min(), 1.4 * heights.max()
+        for axes in figure.axes:
+            log_ticks(axes, "y", decades(low, high))
+            axes.set_ylim(low, high)
 
 
 def asking(records: Records, first_seed: int) -> Picture:

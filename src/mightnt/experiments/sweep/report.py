@@ -12,6 +12,8 @@ from mightnt.experiments.sweep.pictures import (
     Picture,
     along_episode,
     asking,
+    how_held,
+    lengths,
     over_optimization,
     promise_and_truth,
     shortcut,
@@ -36,6 +38,8 @@ PICTURES_OF = {
     "bases": (along_episode, transcripts),
     "budgets": (over_optimization, promise_and_truth),
     "demonstrations": (asking,),
+    "constraints": (how_held,),
+    "repeats": (lengths,),
     "shortcut": (shortcut, desk_transcripts),
 }
 """The figures that show a study."""

@@ -110,6 +110,14 @@ STUDIES = {
                 *crossed(("mixture", "situations"), [{"setting": DESK, "strength": nats} for nats in BUDGETS_NATS[:2]]),
             ],
         ),
+        study(
+            "repeats",
+            "Is longer worse where what is bought pays in every turn?",
+            crossed(
+                ("mixture", "situations"),
+                [{"setting": DESK}, *({"setting": DESK, "length": x, "imitation": LONG} for x in LENGTHS[1:])],
+            ),
+        ),
     )
 }
 """By name, in the order in which they are run."""
