@@ -77,6 +77,7 @@ def test_a_missing_seed_is_missed_in_both():
 
 def test_studies_that_hold_by_budgets_alone_have_no_such_table():
     assert matched_table(STUDIES["budgets"], RECORDS).markdown() == ""
+    assert matched_table(STUDIES["capability"], RECORDS).markdown() == ""
 
 
 def test_the_line_between_two_neighbors_is_read_and_nothing_beyond():

@@ -45,14 +45,17 @@ CURVES = ("penalty", "target")
 
 def matched_table(study: Study, records: Records, first_seed: int = 0) -> Table:
     """A row for each base and constraint of a study that holds some base by a penalty or target; empty for others."""
-    bases = dict.fromkeys(cell.base for cell in study.cells if cell.constraint in CURVES)
+    bases = dict.fromkeys(cell.base for cell in study.cells)
     rows = []
     for base in bases:
+        curves = {constraint: curve_of(study, base, constraint) for constraint in CURVES}
+        if not any(curves.values()):
+            continue
         budget = gathered(headline(base), records, first_seed)
         values = [shown(budget.values(number)) for number in COLUMNS.values()]
         rows.append((base, f"budget {budget.cell.strength:g}", run_count(budget), *values))
-        for constraint in CURVES:
-            curve = [gathered(cell, records, first_seed) for cell in curve_of(study, base, constraint)]
+        for constraint, cells in curves.items():
+            curve = [gathered(cell, records, first_seed) for cell in cells]
             if curve:
                 found = [matched(budget, curve, number) for number in COLUMNS.values()]
                 rows.append((base, constraint, f"{len(found[0])} of {least_planned(curve)}", *map(shown, found)))

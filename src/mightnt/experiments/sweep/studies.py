@@ -92,10 +92,13 @@ STUDIES = {
         study(
             "capability",
             "Does a stronger optimizer find more?",
-            crossed(
-                ("mixture", "situations", "known"),
-                [{"actor_width": 32}, {}, {"actor_width": 512}, {"iterations": 10}, {"iterations": MOST_ROUNDS}],
-            ),
+            [
+                *crossed(
+                    ("mixture", "situations", "known"),
+                    [{"actor_width": 32}, {}, {"actor_width": 512}, {"iterations": 10}, {"iterations": MOST_ROUNDS}],
+                ),
+                replace(headline("mixture"), constraint="target", iterations=MOST_ROUNDS),
+            ],
         ),
         study(
             "rewards",
