@@ -137,6 +137,13 @@ class Served:
             time.sleep(0.01)
         return tickets
 
+    def heard_answers(self, n, seconds=10.0):
+        """What parked turns were told to go on with, once there are ``n``: they hear it after the caller does."""
+        until = time.monotonic() + seconds
+        while len(self.speaker.heard_answers) < n and time.monotonic() < until:
+            time.sleep(0.01)
+        return self.speaker.heard_answers
+
     def decide(self, number, verdict="answer", text="", headers=None, key=None, **more):
         """Decide a question as the page does."""
         with self.http(headers=headers or {}) as http:

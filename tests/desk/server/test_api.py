@@ -64,7 +64,7 @@ class TestWithTheRealClient:
         assert completion.choices[0].finish_reason == "stop"
         assert completion.model_extra["mightnt"]["asked"]
         assert completion.model_extra["mightnt"]["spent_nats"] == 0.5  # the person's words are free
-        assert served.speaker.heard_answers == [" stay."]
+        assert served.heard_answers(1) == [" stay."]
 
     def test_nobody_answers_in_time_then_the_ticket_does(self, client, served):
         completion = client.chat.completions.create(
