@@ -197,15 +197,15 @@ def drawn(axes: Axes) -> FloatArray:
     return heights[np.isfinite(heights)]
 
 
-def spread_ticks(axes: Axes) -> None:
-    """A logarithmic y axis around runs and lines, with ticks 1, 3, 10, ..., where anything was drawn."""
-    heights = drawn(axes)
+def spread_ticks(*panels: Axes) -> None:
+    """One logarithmic y axis for these panels, around their runs and lines, with ticks 1, 3, 10, ..., where any were drawn."""
+    heights = np.concatenate([drawn(axes) for axes in panels])
     if not (heights > 0).any():
         return
-    axes.set_yscale("log")
     low, high = 0.7 * heights[heights > 0].min(), 1.4 * heights.max()
-    log_ticks(axes, "y", decades(low, high))
-    axes.set_ylim(low, high)
+    for axes in panels:
+        log_ticks(axes, "y", decades(low, high))
+        axes.set_ylim(low, high)
 
 
 def fit_to_runs(axes: Axes) -> None:
@@ -394,7 +394,7 @@ def lengths(records: Records, first_seed: int) -> Picture:
             axes.set_xlabel("length of an episode, in multiples of six turns")
             axes.set_title(place, size=9)
         figure.axes[0].set_ylabel(f"KL(π, μ), {NATS}")
-        share_spread(figure)
+        spread_ticks(*figure.axes)
         legend_below(figure, 4)
 
     caption = (
@@ -403,16 +403,6 @@ def lengths(records: Records, first_seed: int) -> Picture:
         "95% t intervals, cut where they leave the panel."
     )
     return Picture("lengths", caption + absent([one for every in found.values() for one in every]), draw, panels(2))
-
-
-def share_spread(figure: Figure) -> None:
-    """One logarithmic y axis for all panels, around what any of them shows."""
-    heights = np.concatenate([drawn(axes) for axes in figure.axes])
-    if (heights > 0).any():
-        low, high = 0.7 * heights[heights > 0].min(), 1.4 * heights.max()
-        for axes in figure.axes:
-            log_ticks(axes, "y", decades(low, high))
-            axes.set_ylim(low, high)
 
 
 def asking(records: Records, first_seed: int) -> Picture:
