@@ -50,8 +50,8 @@ def test_every_constraint_is_read_off_at_what_the_budget_spends_with_the_same_se
     at = [9.0, 9.1, 9.2]
     penalty, target = rows["mixture", "penalty"], rows["mixture", "target"]
     assert (penalty["seeds"], target["seeds"]) == ("3 of 3", "3 of 3")
-    fives = [at[0], at[1], at[2], 9.3, 9.4]
-    assert rows["mixture", "budget 10"]["KL(π, μ)"] == str(over_seeds(fives))
+    assert rows["mixture", "budget 10"]["seeds"] == "3 of 3"  # of five: those that the others have
+    assert rows["mixture", "budget 10"]["KL(π, μ)"] == str(over_seeds(at))
     assert penalty["KL(π, base)"] == target["KL(π, base)"] == str(over_seeds(at))
     assert penalty["KL(π, μ)"] == str(over_seeds([3 * x for x in at]))
     assert target["KL(π, μ)"] == str(over_seeds([2 * x for x in at]))
@@ -73,6 +73,9 @@ def test_a_missing_seed_is_missed_in_both():
     gone = (replace(headline("known"), constraint="target", strength=TARGETS_NATS[0]), 1)
     rest = Records({run: record for run, record in RECORDS.by_run.items() if run != gone})
     assert rows_of(rest)["known", "target"]["seeds"] == "2 of 3"
+    held = Records({run: record for run, record in RECORDS.by_run.items() if run != (headline("known"), 1)})
+    assert rows_of(held)["known", "budget 10"]["seeds"] == "**2 of 3**"
+    assert rows_of(held)["known", "target"]["seeds"] == "2 of 3"
 
 
 def test_studies_that_hold_by_budgets_alone_have_no_such_table():

@@ -38,7 +38,7 @@ COLUMNS: dict[str, Number] = {
 KINDS = (
     "At the same KL to the base: numbers of penalties and targets are read off between the two of their strengths that spend "
     "less and more than the budget's run with the same seed (linear in KL to the base; estimates), in the mean over seeds with "
-    "a 95% t interval. Seeds: those at which the strengths enclose it, of all."
+    "a 95% t interval. Seeds: those at which the strengths enclose it, of those that all constraints have."
 )
 CURVES = ("penalty", "target")
 
@@ -48,18 +48,32 @@ def matched_table(study: Study, records: Records, first_seed: int = 0) -> Table:
     bases = dict.fromkeys(cell.base for cell in study.cells)
     rows = []
     for base in bases:
-        curves = {constraint: curve_of(study, base, constraint) for constraint in CURVES}
-        if not any(curves.values()):
+        curves = {
+            constraint: [gathered(cell, records, first_seed) for cell in curve_of(study, base, constraint)]
+            for constraint in CURVES
+        }
+        compared = {constraint: curve for constraint, curve in curves.items() if curve}
+        if not compared:
             continue
-        budget = gathered(headline(base), records, first_seed)
+        n_seeds = min(map(least_planned, compared.values()))
+        budget = first_of(gathered(headline(base), records, first_seed), n_seeds, first_seed)
         values = [shown(budget.values(number)) for number in COLUMNS.values()]
         rows.append((base, f"budget {budget.cell.strength:g}", run_count(budget), *values))
-        for constraint, cells in curves.items():
-            curve = [gathered(cell, records, first_seed) for cell in cells]
-            if curve:
-                found = [matched(budget, curve, number) for number in COLUMNS.values()]
-                rows.append((base, constraint, f"{len(found[0])} of {least_planned(curve)}", *map(shown, found)))
+        for constraint, curve in compared.items():
+            found = [matched(budget, curve, number) for number in COLUMNS.values()]
+            rows.append((base, constraint, f"{len(found[0])} of {n_seeds}", *map(shown, found)))
     return Table(("base", "held by", "seeds", *COLUMNS), tuple(rows))
+
+
+def first_of(one: Gathered, n_seeds: int, first_seed: int) -> Gathered:
+    """Its first runs alone, so that all constraints are compared on the same seeds."""
+    seeds = range(first_seed, first_seed + n_seeds)
+    return replace(
+        one,
+        by_seed={seed: run for seed, run in one.by_seed.items() if seed in seeds},
+        missing_seeds=tuple(seed for seed in one.missing_seeds if seed in seeds),
+        failed=tuple(record for record in one.failed if record.seed in seeds),
+    )
 
 
 def curve_of(study: Study, base: str, constraint: str) -> list[Cell]:
